@@ -1,0 +1,1 @@
+"""Reads result folders: statistics, figures, reports. Runs no JAX program and trains nothing."""

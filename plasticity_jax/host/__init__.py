@@ -1,0 +1,1 @@
+"""The outside world: data, checkpoints, results, progress. Never called from compiled code."""

@@ -1,0 +1,3 @@
+"""Everything done to keep plasticity: one file per method, one registry."""
+
+INTERVENTIONS = {}
