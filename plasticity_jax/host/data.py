@@ -1,0 +1,248 @@
+"""Images for the streams: found on disk, judged, and handed over as uint8 arrays that stay uint8 on the device.
+
+    folder = the argument, else $PLASTICITY_JAX_DATA, else the user's cache folder
+
+    mnist          IDX files, gzipped or not, in folder/mnist, folder/MNIST/raw or folder itself
+    fashion_mnist  the same in fashion-mnist, fashion_mnist, FashionMNIST/raw or folder itself
+    cifar10        cifar-10-batches-bin or cifar-10-batches-py
+    cifar100       cifar-100-binary or cifar-100-python
+    digits         8x8 UCI digits, which scikit-learn carries
+    synthetic      made up here: one pattern per class, and noise
+
+Of several copies the one that `scripts/fetch_data.py` writes, named first, is read. N images of H x W in C channels.
+"""
+
+import csv
+import difflib
+import gzip
+import importlib.util
+import inspect
+import os
+import pathlib
+import shlex
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from plasticity_jax.host import formats
+from plasticity_jax.host.formats import DataError
+
+__all__ = ["NAMES", "DataError", "Dataset", "data_folder", "load", "spec"]
+
+
+class Dataset(NamedTuple):
+    """A data set in memory."""
+
+    arrays: dict  # {"train": {"x": [N, H, W, C] uint8, "y": [N] int32}, "test": the same}
+    classes: int  # labels are 0..classes-1
+    name: str
+    files: dict  # file -> bytes on disk; {} where nothing was read
+
+
+class Idx(NamedTuple):
+    """What the four files of MNIST or a look-alike must hold."""
+
+    folders: tuple  # below the data folder, in the order of preference
+    train: int  # images
+    test: int
+    side: int  # pixels
+    counts: tuple  # training images per class: what tells MNIST from a look-alike with the same file names
+
+
+class Cifar(NamedTuple):
+    """What the batches of CIFAR-10 or CIFAR-100 must hold, in either format."""
+
+    folders: tuple  # binary, pickled
+    train: tuple  # files, without .bin
+    test: tuple
+    train_records: int  # images per file
+    test_records: int
+    labels: dict  # kind of label -> number of classes, in the order of the binary format
+
+
+_MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
+_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+LAYOUTS = {
+    "mnist": Idx(("mnist", "MNIST/raw"), 60_000, 10_000, 28, _MNIST_COUNTS),
+    "fashion_mnist": Idx(("fashion-mnist", "fashion_mnist", "FashionMNIST/raw"), 60_000, 10_000, 28, (6_000,) * 10),
+    "cifar10": Cifar(
+        ("cifar-10-batches-bin", "cifar-10-batches-py"), _BATCHES, ("test_batch",), 10_000, 10_000, {"fine": 10}
+    ),
+    "cifar100": Cifar(
+        ("cifar-100-binary", "cifar-100-python"), ("train",), ("test",), 50_000, 10_000, {"coarse": 20, "fine": 100}
+    ),
+}
+
+
+def load(name, folder=None, **options):
+    """Read a data set.
+
+    Args:
+      name: one of `NAMES`.
+      folder: where the data sets are; see the module's docstring for the default.
+      **options: of `synthetic`: images, test_images, height, width, channels, classes, seed; of `cifar100`: labels,
+        "fine" (the default) or "coarse".
+
+    Returns:
+      a `Dataset`.
+
+    Raises:
+      DataError: a file is missing or damaged; the message names it, what is wrong and the command that mends it.
+      ValueError: an unknown name or option.
+
+    Example:
+      >>> tiny = load("synthetic", images=20, test_images=10, height=4, width=4, classes=2)
+      >>> spec(tiny)["train"]
+      {'x': ((20, 4, 4, 1), dtype('uint8')), 'y': ((20,), dtype('int32'))}
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"no data set is called {name!r}{_nearest(name, NAMES)}; there are {', '.join(NAMES)}")
+    loader = _LOADERS[name]
+    known = [p.name for p in inspect.signature(loader).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            allowed = ", ".join(known) or "none"
+            raise ValueError(f"{name} has no option {option!r}{_nearest(option, known)}; it takes {allowed}")
+    folder = data_folder(folder)
+    try:
+        return loader(name, folder, **options)
+    except DataError as error:
+        raise DataError(f"{error}. To mend it: {_remedy(name, folder)}") from error
+
+
+def spec(dataset):
+    """Shapes and dtypes without values: {split: {"x": (shape, dtype), "y": (shape, dtype)}}."""
+    return {s: {k: (a.shape, a.dtype) for k, a in split.items()} for s, split in dataset.arrays.items()}
+
+
+def data_folder(folder=None):
+    """The folder that holds the data sets: the argument, else $PLASTICITY_JAX_DATA, else one in the user's cache."""
+    folder = folder or os.environ.get("PLASTICITY_JAX_DATA")
+    return pathlib.Path(folder).expanduser() if folder else _user_cache() / "plasticity_jax" / "data"
+
+
+def _user_cache():
+    """Where this operating system wants caches to be."""
+    home = pathlib.Path.home()
+    if sys.platform == "win32":
+        return pathlib.Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches"
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+
+
+def _load_idx(name, folder):
+    layout, files, arrays = LAYOUTS[name], {}, {}
+    places = [folder / place for place in layout.folders] + [folder]
+    classes = len(layout.counts)
+    for split, prefix, images in (("train", "train", layout.train), ("test", "t10k", layout.test)):
+        x = _find(places, f"{prefix}-images-idx3-ubyte", files)
+        y = _find(places, f"{prefix}-labels-idx1-ubyte", files)
+        pixels = formats.read_idx(x, (images, layout.side, layout.side))
+        arrays[split] = {"x": pixels[..., None], "y": formats.read_idx(y, (images,), classes).astype(np.int32)}
+        counts = tuple(np.bincount(arrays[split]["y"], minlength=classes).tolist())
+        if split == "train" and counts != layout.counts:
+            raise DataError(
+                f"{y}: labels of another data set, images per class are {counts}, of {name} {layout.counts}"
+            )
+    return Dataset(arrays, classes, name, files)
+
+
+def _load_cifar(name, folder, labels="fine"):
+    layout, files, arrays = LAYOUTS[name], {}, {}
+    if labels not in layout.labels:
+        raise ValueError(f"labels is {labels!r}, {name} has {', '.join(layout.labels)}")
+    place, suffix, read = _cifar_format(layout, folder)
+    column, classes = list(layout.labels).index(labels), tuple(layout.labels.values())
+    for split, names, records in (
+        ("train", layout.train, layout.train_records),
+        ("test", layout.test, layout.test_records),
+    ):
+        parts = [read(_find([place], file + suffix, files), records, classes) for file in names]
+        x = np.concatenate([images for images, _ in parts])  # [N, 32, 32, 3]
+        arrays[split] = {"x": x, "y": np.concatenate([y[:, column] for _, y in parts])}
+    return Dataset(arrays, layout.labels[labels], name, files)
+
+
+def _load_cifar100(name, folder, *, labels="fine"):
+    return _load_cifar(name, folder, labels)
+
+
+def _cifar_format(layout, folder):
+    """The first folder that holds a batch, the suffix of its files, and their reader; binary where there is none."""
+    readers = ((".bin", formats.read_cifar_binary), ("", formats.read_cifar_pickle))
+    choices = [(folder / place, *reader) for place, reader in zip(layout.folders, readers, strict=True)]
+    choices += [(folder, *reader) for reader in readers if folder.name in layout.folders]
+    for place, suffix, read in choices:
+        if any((place / f"{file}{suffix}{zipped}").is_file() for file in layout.train for zipped in ("", ".gz")):
+            return place, suffix, read
+    return choices[0]
+
+
+def _find(places, name, files):
+    """The path of a file, gzipped or not, in the first place that has it; noted in `files` with its size."""
+    for path in (place / file for place in places for file in (f"{name}.gz", name)):
+        if path.is_file():
+            files[str(path)] = path.stat().st_size
+            return path
+    raise DataError(f"{name} (or {name}.gz) is missing in {', '.join(str(place) for place in places)}")
+
+
+def _load_digits(name, folder):
+    """The first 1,500 of the 1,797 digits train, the last 297 test; grey levels 0..16 become round(v * 255 / 16)."""
+    package = importlib.util.find_spec("sklearn")  # the file is read without importing the package, which is slow
+    if package is None:
+        raise DataError("the digits come with scikit-learn, which is not installed")
+    path = pathlib.Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    try:
+        with gzip.open(path, "rt") as file:
+            table = np.array(list(csv.reader(file)), np.float64)  # [1797, 65]: 64 pixels and the label
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if table.shape != (1_797, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
+        raise DataError(f"{path}: no table of 1,797 digits with levels 0..16 and labels 0..9, found {table.shape}")
+    x = np.rint(table[:, :64] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
+    y = table[:, 64].astype(np.int32)
+    arrays = {"train": {"x": x[:1_500], "y": y[:1_500]}, "test": {"x": x[1_500:], "y": y[1_500:]}}
+    return Dataset(arrays, 10, name, {str(path): path.stat().st_size})
+
+
+def _load_synthetic(name, folder, *, images=1_000, test_images=200, height=8, width=8, channels=1, classes=10, seed=0):
+    """One random pattern per class plus noise, classes equally frequent; the same for the same settings."""
+    sizes = {"images": images, "test_images": test_images, "height": height, "width": width}
+    for option, value in (sizes | {"channels": channels, "classes": classes}).items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{option} is {value!r}, it must be an integer of at least 1")
+    rng = np.random.default_rng(seed)
+    patterns = rng.uniform(48, 208, (classes, height, width, channels))  # room for noise on both sides
+
+    def split(n):
+        y = rng.permutation(np.arange(n) % classes).astype(np.int32)
+        x = np.rint(patterns[y] + rng.normal(0, 24, (n, height, width, channels)))
+        return {"x": np.clip(x, 0, 255).astype(np.uint8), "y": y}
+
+    return Dataset({"train": split(images), "test": split(test_images)}, classes, name, {})
+
+
+def _nearest(name, known):
+    near = difflib.get_close_matches(str(name), known, 1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _remedy(name, folder):
+    """The command that puts a data set right."""
+    if name == "digits":
+        return "pip install plasticity_jax[report]"
+    return f"python scripts/fetch_data.py {name} --folder {shlex.quote(str(folder))}"
+
+
+_LOADERS = {
+    "digits": _load_digits,
+    "mnist": _load_idx,
+    "fashion_mnist": _load_idx,
+    "cifar10": _load_cifar,
+    "cifar100": _load_cifar100,
+    "synthetic": _load_synthetic,
+}
+NAMES = tuple(_LOADERS)
