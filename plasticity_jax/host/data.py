@@ -63,7 +63,7 @@ class Cifar(NamedTuple):
 
 _MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
-LAYOUTS = {
+LAYOUTS = {  # data set -> what its files must hold
     "mnist": Idx(("mnist", "MNIST/raw"), 60_000, 10_000, 28, _MNIST_COUNTS),
     "fashion_mnist": Idx(("fashion-mnist", "fashion_mnist", "FashionMNIST/raw"), 60_000, 10_000, 28, (6_000,) * 10),
     "cifar10": Cifar(
@@ -97,13 +97,13 @@ def load(name, folder=None, **options):
       {'x': ((20, 4, 4, 1), dtype('uint8')), 'y': ((20,), dtype('int32'))}
     """
     if name not in _LOADERS:
-        raise ValueError(f"no data set is called {name!r}{_nearest(name, NAMES)}; there are {', '.join(NAMES)}")
+        raise ValueError(f"no data set is called {name!r}{nearest(name, NAMES)}; there are {', '.join(NAMES)}")
     loader = _LOADERS[name]
     known = [p.name for p in inspect.signature(loader).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         if option not in known:
             allowed = ", ".join(known) or "none"
-            raise ValueError(f"{name} has no option {option!r}{_nearest(option, known)}; it takes {allowed}")
+            raise ValueError(f"{name} has no option {option!r}{nearest(option, known)}; it takes {allowed}")
     folder = data_folder(folder)
     try:
         return loader(name, folder, **options)
@@ -225,7 +225,8 @@ def _load_synthetic(name, folder, *, images=1_000, test_images=200, height=8, wi
     return Dataset({"train": split(images), "test": split(test_images)}, classes, name, {})
 
 
-def _nearest(name, known):
+def nearest(name, known):
+    """A hint at the known name that was probably meant; "" where none is near."""
     near = difflib.get_close_matches(str(name), known, 1)
     return f", did you mean {near[0]!r}?" if near else ""
 

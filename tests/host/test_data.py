@@ -1,0 +1,382 @@
+"""Loaders against files that are written here in the official formats, whole and damaged in every way we know."""
+
+import gzip
+import os
+import pathlib
+import pickle
+import struct
+import sys
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from plasticity_jax.host import data
+from plasticity_jax.host.data import DataError, load
+
+TRAIN, TEST, RECORDS = 20, 10, 4  # images of the small look-alikes; records of one small CIFAR batch
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The official layouts with few images."""
+    for name in ("mnist", "fashion_mnist"):
+        small = data.LAYOUTS[name]._replace(train=TRAIN, test=TEST, counts=(2,) * 10)
+        monkeypatch.setitem(data.LAYOUTS, name, small)
+    for name in ("cifar10", "cifar100"):
+        small = data.LAYOUTS[name]._replace(train_records=RECORDS, test_records=RECORDS)
+        monkeypatch.setitem(data.LAYOUTS, name, small)
+    monkeypatch.delenv("PLASTICITY_JAX_DATA", raising=False)
+
+
+def idx(array):
+    return struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def write_idx(folder, zipped=True, seed=0):
+    """The four files of a small MNIST; returns its arrays."""
+    rng, arrays = np.random.default_rng(seed), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, prefix, n in (("train", "train", TRAIN), ("test", "t10k", TEST)):
+        x = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        y = rng.permutation(np.arange(n) % 10).astype(np.uint8)
+        arrays[split] = {"x": x, "y": y}
+        for kind, array in (("images-idx3", x), ("labels-idx1", y)):
+            file = folder / f"{prefix}-{kind}-ubyte{'.gz' * zipped}"
+            file.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
+    return arrays
+
+
+def batches(name):
+    """(split, file, images [n, 32, 32, 3], labels [n, kinds]) of a small CIFAR."""
+    layout, rng = data.LAYOUTS[name], np.random.default_rng(1)
+    for split, files in (("train", layout.train), ("test", layout.test)):
+        for file in files:
+            y = np.stack([rng.integers(0, count, RECORDS) for count in layout.labels.values()], 1)
+            yield split, file, rng.integers(0, 256, (RECORDS, 32, 32, 3), np.uint8), y
+
+
+def write_binary(name, folder):
+    folder = folder / data.LAYOUTS[name].folders[0]
+    folder.mkdir(parents=True)
+    for _, file, x, y in batches(name):
+        planes = x.transpose(0, 3, 1, 2).reshape(RECORDS, -1)
+        (folder / f"{file}.bin").write_bytes(np.concatenate([y.astype(np.uint8), planes], 1).tobytes())
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes bytes as Python 2 wrote its strings, which is how the official batches are."""
+
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+
+    def save_bytes(self, obj):
+        self.write(b"T" + struct.pack("<i", len(obj)) + obj)
+        self.memoize(obj)
+
+    dispatch[bytes] = save_bytes
+
+
+def dumps(thing):
+    return pickle.dumps(thing, protocol=4)  # later ones rebuild arrays in a way that no published batch uses
+
+
+def pickled(batch, path):
+    with path.open("wb") as file:
+        Python2Pickler(file, 2).dump(batch)
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+
+
+def write_pickles(name, folder):
+    folder = folder / data.LAYOUTS[name].folders[1]
+    folder.mkdir(parents=True)
+    for _, file, x, y in batches(name):
+        keys = (b"labels",) if name == "cifar10" else (b"coarse_labels", b"fine_labels")
+        planes = x.transpose(0, 3, 1, 2).reshape(RECORDS, -1)
+        batch = {b"batch_label": file.encode(), b"data": planes, b"filenames": [b"a.png"] * RECORDS}
+        pickled(batch | {k: y[:, i].tolist() for i, k in enumerate(keys)}, folder / file)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("mnist", "mnist"),
+        ("mnist", "MNIST/raw"),
+        ("mnist", "."),
+        ("fashion_mnist", "fashion-mnist"),
+        ("fashion_mnist", "fashion_mnist"),
+        ("fashion_mnist", "FashionMNIST/raw"),
+    ],
+)
+def test_idx_is_read_wherever_and_however_it_lies(tmp_path, name, place, zipped):
+    arrays = write_idx(tmp_path / place, zipped)
+    dataset = load(name, tmp_path)
+    assert dataset.classes == 10 and dataset.name == name and len(dataset.files) == 4
+    for split, n in (("train", TRAIN), ("test", TEST)):
+        got = dataset.arrays[split]
+        assert got["x"].shape == (n, 28, 28, 1) and got["x"].dtype == np.uint8 and got["y"].dtype == np.int32
+        np.testing.assert_array_equal(got["x"][..., 0], arrays[split]["x"])
+        np.testing.assert_array_equal(got["y"], arrays[split]["y"])
+
+
+def test_the_copy_that_fetch_writes_is_preferred_to_a_broken_one_elsewhere(tmp_path):
+    write_idx(tmp_path / "MNIST/raw", zipped=False)
+    (tmp_path / "MNIST/raw/train-images-idx3-ubyte").write_bytes(b"broken")
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist/train-images-idx3-ubyte").write_bytes(b"broken too")
+    arrays = write_idx(tmp_path / "mnist")
+    np.testing.assert_array_equal(load("mnist", tmp_path).arrays["train"]["x"][..., 0], arrays["train"]["x"])
+
+
+@pytest.mark.parametrize("write", [write_binary, write_pickles])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_cifar_is_read_in_both_formats(tmp_path, name, write, zipped):
+    write(name, tmp_path)
+    for file in list(tmp_path.rglob("*batch*")) + list(tmp_path.rglob("t*")) if zipped else ():
+        if file.is_file():
+            file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+            file.unlink()
+    expected = {"train": [], "test": []}
+    for split, _, x, y in batches(name):
+        expected[split].append((x, y[:, -1]))
+    dataset = load(name, tmp_path)
+    assert dataset.classes == (10 if name == "cifar10" else 100)
+    for split, parts in expected.items():
+        np.testing.assert_array_equal(dataset.arrays[split]["x"], np.concatenate([x for x, _ in parts]))
+        np.testing.assert_array_equal(dataset.arrays[split]["y"], np.concatenate([y for _, y in parts]))
+        assert dataset.arrays[split]["y"].dtype == np.int32 and dataset.arrays[split]["x"].flags.c_contiguous
+
+
+@pytest.mark.parametrize("write", [write_binary, write_pickles])
+def test_coarse_labels(tmp_path, write):
+    write("cifar100", tmp_path)
+    dataset = load("cifar100", tmp_path, labels="coarse")
+    assert dataset.classes == 20
+    np.testing.assert_array_equal(dataset.arrays["train"]["y"], next(batches("cifar100"))[3][:, 0])
+    with pytest.raises(ValueError, match="'rough', cifar100 has coarse, fine"):
+        load("cifar100", tmp_path, labels="rough")
+
+
+def test_python_3_pickles_are_read_too(tmp_path):
+    write_pickles("cifar10", tmp_path)
+    file = tmp_path / "cifar-10-batches-py/test_batch"
+    *_, (_, _, x, y) = batches("cifar10")
+    planes = x.transpose(0, 3, 1, 2).reshape(RECORDS, -1)
+    file.write_bytes(dumps({"data": planes, "labels": y[:, 0].tolist()}))
+    np.testing.assert_array_equal(load("cifar10", tmp_path).arrays["test"]["x"], x)
+
+
+def cut(raw):
+    return raw[: len(raw) // 2]
+
+
+def relabel(raw):
+    return raw[:-1] + b"\x0a"
+
+
+IMAGES, LABELS = "mnist/train-images-idx3-ubyte.gz", "mnist/t10k-labels-idx1-ubyte.gz"
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "says"),
+    [
+        (IMAGES, cut, "gzip stream is cut short"),
+        (IMAGES, lambda raw: raw[:5], "gzip stream is cut short"),
+        (IMAGES, lambda raw: raw[:200] + bytes(50) + raw[250:], "gzip stream is cut short or broken"),
+        (IMAGES, lambda raw: b"", "is empty, 0 bytes"),
+        (IMAGES, lambda raw: gzip.compress(b""), "ends inside its header, 0 of 16"),
+        (IMAGES, lambda raw: gzip.decompress(raw)[:-1], "cut short, 15,695 bytes .* where 15,696"),
+        (IMAGES, lambda raw: gzip.decompress(raw) + b"x", "too long, 15,697 bytes .* where 15,696"),
+        (IMAGES, lambda raw: b"<!DOCTYPE html><p>", "magic 0x3c21444f where 0x00000803"),
+        (IMAGES, lambda raw: idx(np.zeros(TRAIN, np.uint8)) + bytes(99), "magic 0x00000801 where 0x00000803"),
+        (IMAGES, lambda raw: idx(np.zeros((TRAIN, 14, 56), np.uint8)), r"\(20, 14, 56\) where \(20, 28, 28\)"),
+        (LABELS, lambda raw: idx(np.zeros(TEST - 1, np.uint8)), r"\(9,\) where \(10,\)"),
+        (LABELS, lambda raw: relabel(gzip.decompress(raw)), r"label 10 of record 9 is outside 0\.\.9"),
+        (LABELS, None, "t10k-labels-idx1-ubyte .* is missing"),
+    ],
+)
+def test_damaged_idx(tmp_path, file, damage, says):
+    write_idx(tmp_path / "mnist")
+    path = tmp_path / file
+    path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
+    with pytest.raises(DataError, match=says) as caught:
+        load("mnist", tmp_path)
+    assert path.name.removesuffix(".gz") in str(caught.value)
+    assert str(caught.value).endswith(f"python scripts/fetch_data.py mnist --folder {tmp_path}")
+
+
+def pickle_without(key):
+    return lambda raw: dumps({k: v for k, v in {"data": 0, "labels": 0}.items() if k != key})
+
+
+BINARY, PICKLE = "cifar-10-batches-bin/data_batch_3.bin", "cifar-10-batches-py/data_batch_3"
+WHOLE = {"data": np.zeros((RECORDS, 3072), np.uint8), "labels": [0] * RECORDS}
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "says"),
+    [
+        (BINARY, cut, "cut short, 6,146 bytes .* where 12,292"),
+        (BINARY, lambda raw: raw + b"x", "too long, 12,293 bytes"),
+        (BINARY, lambda raw: b"\x0a" + raw[1:], r"label 10 of record 0 is outside 0\.\.9"),
+        (BINARY, lambda raw: b"", "is empty, 0 bytes"),
+        (BINARY, lambda raw: cut(gzip.compress(raw)), "gzip stream is cut short"),
+        (BINARY, None, "data_batch_3.bin .* is missing"),
+        (PICKLE, cut, "no whole CIFAR pickle"),
+        (PICKLE, lambda raw: b"", "is empty, 0 bytes"),
+        (PICKLE, lambda raw: b"<!DOCTYPE html>", "no whole CIFAR pickle"),
+        (PICKLE, lambda raw: cut(gzip.compress(raw)), "gzip stream is cut short"),
+        (PICKLE, pickle_without("data"), "no 'data', it holds"),
+        (PICKLE, pickle_without("labels"), "no 'labels', it holds"),
+        (PICKLE, lambda raw: dumps([1]), "a list where a dict"),
+        (PICKLE, lambda raw: dumps(WHOLE | {"data": np.zeros((2, 3072), np.uint8)}), r"uint8 \(2, 3072\)"),
+        (PICKLE, lambda raw: dumps(WHOLE | {"data": np.zeros((RECORDS, 3072))}), "data is float64"),
+        (PICKLE, lambda raw: dumps(WHOLE | {"labels": [0]}), r"labels is int64 \(1,\)"),
+        (PICKLE, lambda raw: dumps(WHOLE | {"labels": [0, 1, -1, 2]}), "label -1 of record 2 is outside"),
+        (PICKLE, None, "data_batch_3 .* is missing"),
+    ],
+)
+def test_damaged_cifar(tmp_path, file, damage, says):
+    (write_binary if file == BINARY else write_pickles)("cifar10", tmp_path)
+    path = tmp_path / file
+    path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
+    with pytest.raises(DataError, match=says) as caught:
+        load("cifar10", tmp_path)
+    assert path.name in str(caught.value)
+    assert str(caught.value).endswith(f"python scripts/fetch_data.py cifar10 --folder {tmp_path}")
+
+
+class Harm:
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+def test_a_pickle_cannot_run_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pickles("cifar10", tmp_path)
+    (tmp_path / PICKLE).write_bytes(dumps(WHOLE | {"filenames": Harm()}))
+    with pytest.raises(DataError, match="mkdir is not allowed"):
+        load("cifar10", tmp_path)
+    assert not pathlib.Path("harm").exists()
+
+
+def test_fashion_mnist_is_not_taken_for_mnist(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.LAYOUTS, "mnist", data.LAYOUTS["mnist"]._replace(counts=(1, 3) + (2,) * 8))
+    write_idx(tmp_path)
+    assert load("fashion_mnist", tmp_path).name == "fashion_mnist"
+    with pytest.raises(DataError, match="labels of another data set"):
+        load("mnist", tmp_path)
+
+
+def test_a_folder_in_place_of_the_file_or_no_folder_at_all(tmp_path):
+    (tmp_path / IMAGES).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte .* is missing in .*MNIST/raw"):
+        load("mnist", tmp_path)
+    with pytest.raises(DataError, match=r"cifar-100-binary.*--folder '.*no where'"):
+        load("cifar100", tmp_path / "no where")
+
+
+def test_unknown_names_and_options():
+    with pytest.raises(ValueError, match=r"'fashion-mnist', did you mean 'fashion_mnist'.*digits, mnist"):
+        load("fashion-mnist")
+    with pytest.raises(ValueError, match=r"no option 'image', did you mean 'images'.*seed"):
+        load("synthetic", image=3)
+    with pytest.raises(ValueError, match="digits has no option 'seed'; it takes none"):
+        load("digits", seed=3)
+    for bad in (0, -1, 2.0, True, "3"):
+        with pytest.raises(ValueError, match=r"test_images is .* at least 1"):
+            load("synthetic", test_images=bad)
+
+
+def test_where_data_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "windows"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for platform, folder in (("linux", "cache"), ("darwin", "Library/Caches"), ("win32", "windows")):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert data.data_folder() == tmp_path / folder / "plasticity_jax" / "data"
+    monkeypatch.setenv("PLASTICITY_JAX_DATA", str(tmp_path / "set"))
+    assert data.data_folder() == tmp_path / "set"
+    assert data.data_folder("~/given") == tmp_path / "given"
+
+
+def test_digits():
+    datasets = pytest.importorskip("sklearn.datasets")
+    official, dataset = datasets.load_digits(), load("digits")
+    x = np.concatenate([dataset.arrays[split]["x"] for split in ("train", "test")])
+    y = np.concatenate([dataset.arrays[split]["y"] for split in ("train", "test")])
+    assert len(dataset.arrays["train"]["x"]) == 1_500 and x.shape == (1_797, 8, 8, 1)
+    assert x.dtype == np.uint8 and x.min() == 0 and x.max() == 255
+    np.testing.assert_array_equal(np.rint(x[..., 0] * (16 / 255)), official.images)
+    np.testing.assert_array_equal(y, official.target)
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"not installed.*pip install plasticity_jax\[report\]"):
+        load("digits")
+
+
+def test_damaged_digits(tmp_path, monkeypatch):
+    package = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
+    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: package)
+    path = tmp_path / "datasets/data/digits.csv.gz"
+    path.parent.mkdir(parents=True)
+    rows = b"\n".join([b"3," * 64 + b"9"] * 1_797)
+    for raw in (cut(gzip.compress(rows)), gzip.compress(rows[:-200]), gzip.compress(rows + b"9"), b""):
+        path.write_bytes(raw)
+        with pytest.raises(DataError, match=r"digits\.csv\.gz"):
+            load("digits")
+    path.write_bytes(gzip.compress(rows))
+    assert load("digits").arrays["test"]["x"].shape == (297, 8, 8, 1)
+
+
+def test_synthetic_is_repeatable_balanced_and_learnable():
+    one, again, other = load("synthetic"), load("synthetic"), load("synthetic", seed=1)
+    np.testing.assert_array_equal(one.arrays["train"]["x"], again.arrays["train"]["x"])
+    assert (one.arrays["train"]["x"] != other.arrays["train"]["x"]).any()
+    train, test = one.arrays["train"], one.arrays["test"]
+    assert train["x"].shape == (1_000, 8, 8, 1) and set(np.bincount(train["y"])) == {100}
+    means = np.stack([train["x"][train["y"] == c].mean(0).ravel() for c in range(10)])
+    distances = ((test["x"].reshape(200, 1, -1) - means) ** 2).sum(-1)
+    assert (distances.argmin(1) == test["y"]).mean() > 0.99
+
+
+REAL = {
+    "mnist": ((28, 28, 1), 10, (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)),
+    "fashion_mnist": ((28, 28, 1), 10, (6000,) * 10),
+    "cifar10": ((32, 32, 3), 10, (5000,) * 10),
+    "cifar100": ((32, 32, 3), 100, (500,) * 100),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_real_data(name, monkeypatch, request, real_folder):
+    monkeypatch.undo()  # the official layouts
+    try:
+        dataset = load(name, real_folder)
+    except DataError as error:
+        if "is missing" not in str(error):
+            raise
+        pytest.skip(f"{name} is not in {real_folder}; scripts/fetch_data.py downloads it")
+    shape, classes, counts = REAL[name]
+    train, test = dataset.arrays["train"], dataset.arrays["test"]
+    assert train["x"].shape == (sum(counts), *shape) and test["x"].shape == (10_000, *shape)
+    assert dataset.classes == classes and tuple(np.bincount(train["y"])) == counts
+    assert np.bincount(test["y"]).min() > 0 and len(np.bincount(test["y"])) == classes
+    x = train["x"][:1_000].astype(np.float32)
+    steps = [np.abs(np.diff(x, axis=axis)).mean() for axis in (1, 2)]
+    shuffled = np.abs(np.diff(x.reshape(1_000, -1)[:, ::7], axis=1)).mean()
+    assert max(steps) < 0.8 * shuffled  # neighbours are alike along both axes: no pixel is out of place
+    if shape[2] == 3:
+        halves = [x[:, :16].mean((0, 1, 2)) - x[:, 16:].mean((0, 1, 2)), x[:, :, :16].mean() - x[:, :, 16:].mean()]
+        assert halves[0].argmax() == 2 and halves[0].min() > 3 * abs(halves[1])  # the sky is above, and blue
+
+
+@pytest.fixture(scope="module")
+def real_folder():
+    folder = os.environ.get("PLASTICITY_JAX_DATA")
+    if not folder:
+        pytest.skip("PLASTICITY_JAX_DATA names no folder with the real data")
+    return folder
