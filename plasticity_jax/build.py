@@ -1,0 +1,343 @@
+"""From a configuration to records: the only reader of names.
+
+A block of the configuration names a factory and its settings; the factory's signature is the schema. Parameters
+without a default are records that build passes (network, objective, stream, ...), the others are settings, and their
+annotations are their types.
+"""
+
+import collections
+import copy
+import importlib
+import inspect
+import itertools
+import json
+import math
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from plasticity_jax import check
+from plasticity_jax.base import Experiment
+from plasticity_jax.diagnostics import DIAGNOSTICS
+from plasticity_jax.interventions import INTERVENTIONS
+from plasticity_jax.networks import HEADS, NETWORKS
+from plasticity_jax.optimizers import OPTIMIZERS, SCHEDULES, Horizon, scheduled
+from plasticity_jax.schedule import at_boundary, chain, every
+from plasticity_jax.streams import STREAMS
+from plasticity_jax.train import supervised
+
+__all__ = ["DEFAULTS", "Plan", "build", "complete"]
+
+DEFAULTS = {
+    "seeds": 8,
+    "first_seed": 0,
+    "tasks": 10,
+    "segment_steps": 0,  # optimizer steps of one compiled segment; 0: the longest that divides every task, <= 10,000
+    "data": {"name": "digits", "dir": ""},
+    "stream": {"name": "random_labels"},
+    "network": {"name": "mlp"},
+    "head": {"name": "softmax"},
+    "optimizer": {"name": "adam"},
+    "schedule": {"name": "constant"},
+    "interventions": {},
+    "diagnostics": {name: {} for name in DIAGNOSTICS},
+    "grid": (),
+    "parallel": {"runs_per_batch": 0, "devices": 0},
+    "checkpoint": {"keep": "newest:2", "minutes": 10.0},
+    "log": {"tensorboard": False, "wandb": ""},
+}
+REGISTRIES = {
+    "stream": STREAMS,
+    "network": NETWORKS,
+    "head": HEADS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "interventions": INTERVENTIONS,
+    "diagnostics": DIAGNOSTICS,
+}
+LONGEST_SEGMENT = 10_000
+
+
+class Plan(NamedTuple):
+    """A configuration, understood."""
+
+    config: dict  # resolved: every setting of every factory, as plain Python values
+    make: Callable  # (settings) -> Experiment
+    seeds: np.ndarray  # [R] int
+    settings: dict  # dotted path -> [R] float32, one value per run
+    lengths: tuple  # optimizer steps of each task
+    segment_steps: int
+    every: dict  # diagnostic -> measured after each so many tasks
+
+
+def build(config, spec):
+    """Turn a configuration into a Plan, and check all of it before anything is compiled.
+
+    Args:
+      config: nested dict or ConfigDict; what it leaves out is taken from DEFAULTS and the factories' signatures.
+      spec: shapes of the data: {"train": {"x", "y"}, "test": {...}} of jax.ShapeDtypeStruct, and "classes".
+
+    Returns:
+      Plan.
+
+    Raises:
+      ValueError: an unknown, misspelt or unused key, a wrong type, a value out of range, at any point of the grid.
+    """
+    config = complete(config)
+    axes = _grid(config)
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    runs = [(seed, point) for point in points for seed in range(config["seeds"])]
+
+    def make(settings):
+        return _experiment(_with_settings(config, settings), spec)
+
+    for point in points:
+        experiment = make(point)
+    lengths = tuple(experiment.trainer.steps(task) for task in range(config["tasks"]))
+    return Plan(
+        config,
+        make,
+        np.array([config["first_seed"] + seed for seed, _ in runs]),
+        {path: np.array([point[path] for _, point in runs], np.float32) for path in axes},
+        lengths,
+        _segment_steps(config["segment_steps"], lengths),
+        {name: block["every"] for name, block in config["diagnostics"].items()},
+    )
+
+
+def complete(config):
+    """The configuration with every default filled in and every key and type checked, as a plain nested dict."""
+    given = _plain(config)
+    _same_keys("", given, DEFAULTS)
+    full = {key: copy.deepcopy(default) for key, default in DEFAULTS.items()} | given
+    for key, default in DEFAULTS.items():
+        if key in ("interventions", "diagnostics"):
+            full[key] = {name: _component(f"{key}.{name}", key, block, name) for name, block in full[key].items()}
+        elif key in REGISTRIES:
+            full[key] = _component(key, key, full[key], default["name"])
+        elif key == "data":
+            full[key] = {**default, **full[key]}
+        elif isinstance(default, dict):
+            _same_keys(key, full[key], default)
+            full[key] = {**default, **full[key]}
+            for name, value in full[key].items():
+                full[key][name] = _typed(f"{key}.{name}", value, type(default[name]))
+        else:
+            full[key] = _typed(key, full[key], type(default))
+    _check_counts(full)
+    return full
+
+
+def _check_counts(config):
+    for key in ("seeds", "tasks"):
+        check.whole(key, config[key])
+    for key in ("first_seed", "segment_steps"):
+        check.whole(key, config[key], low=0)
+    for key in ("runs_per_batch", "devices"):
+        check.whole(f"parallel.{key}", config["parallel"][key], low=0)
+    check.positive("checkpoint.minutes", config["checkpoint"]["minutes"])
+
+
+def _plain(value):
+    """A ConfigDict (which refuses tracers) or a dict as a plain nested dict; lists become tuples."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return tuple(_plain(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _same_keys(path, given, allowed):
+    for key in given:
+        if key not in allowed:
+            name = f"{path}.{key}" if path else key
+            raise ValueError(f"{name} is not a setting.{check.nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
+
+
+def _component(path, kind, block, default_name):
+    """One block: its factory's settings filled in and checked. `every` and `at` belong to build, not to the factory."""
+    if not isinstance(block, dict):
+        raise ValueError(f"{path}={block!r}, but it must be a block of settings such as {{'name': {default_name!r}}}.")
+    own = {"name": default_name}
+    if kind == "diagnostics":
+        own["every"] = 1
+    if kind == "interventions":
+        own |= {"every": 1, "at": "step"}
+    block = {**own, **block}
+    factory = resolve(f"{path}.name", block["name"], REGISTRIES[kind])
+    hints = typing.get_type_hints(factory)
+    settings = {
+        name: parameter.default
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    _same_keys(path, block, {**own, **settings})
+    full = {**own, **settings, **block}
+    for name in settings:
+        full[name] = _typed(f"{path}.{name}", full[name], hints.get(name, type(settings[name])))
+    if "every" in own:
+        check.whole(f"{path}.every", full["every"])
+    if "at" in own:
+        check.known(f"{path}.at", full["at"], ("step", "boundary"))
+    return full
+
+
+def resolve(path, name, registry):
+    """A factory by its name in a registry, or by `package.module:factory`."""
+    if not isinstance(name, str):
+        raise ValueError(f"{path}={name!r}, but it must be a name.")
+    if ":" not in name:
+        check.known(path, name, registry)
+        return registry[name]
+    module, _, factory = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path}={name!r} cannot be imported: {error}. Is the module on PYTHONPATH?") from error
+
+
+def _typed(path, value, hint):
+    """`value` as the annotated type, or a ValueError that names both."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = {typing.get_origin(kind) or kind for kind in allowed}
+    if isinstance(value, bool):
+        fits = bool in kinds
+    elif isinstance(value, int) and float in kinds and int not in kinds:
+        return float(value)
+    else:
+        fits = type(value) in kinds or Any in kinds
+    if not fits:
+        names = " or ".join(sorted(kind.__name__ for kind in kinds))
+        raise ValueError(f"{path}={value!r} is of type {type(value).__name__}, but it must be of type {names}.")
+    return value
+
+
+def _grid(config):
+    """The axes of the grid: dotted path -> tuple of floats."""
+    axes = {}
+    for axis in config["grid"]:
+        if not isinstance(axis, tuple) or len(axis) != 2 or not isinstance(axis[0], str):
+            raise ValueError(f"grid: {axis!r} is not a pair of a dotted path and its values.")
+        path, values = axis[0], axis[1] if isinstance(axis[1], tuple) else (axis[1],)
+        current = _at(config, path)
+        if not isinstance(current, float):
+            kind = type(current).__name__
+            raise ValueError(f"grid: {path} is of type {kind}; only float settings can be an axis. Use variants.")
+        if path in axes or not values:
+            raise ValueError(f"grid: {path} is given {'twice' if path in axes else 'no values'}.")
+        axes[path] = tuple(_typed(f"grid: {path}", value, float) for value in values)
+        if len(set(axes[path])) < len(values):
+            raise ValueError(f"grid: {path} repeats a value in {values}; every run must differ.")
+    return axes
+
+
+def _at(config, path):
+    node, walked = config, []
+    for part in path.split("."):
+        if not isinstance(node, dict) or part not in node:
+            here = ".".join(walked) or "the configuration"
+            allowed = node if isinstance(node, dict) else ()
+            raise ValueError(f"grid: {path} is not a setting: {here} has no {part!r}.{check.nearest(part, allowed)}")
+        node = node[part]
+        walked.append(part)
+    return node
+
+
+def _with_settings(config, settings):
+    """A copy of the configuration with these values at these paths; they may be tracers."""
+    config = json_copy(config)
+    for path, value in settings.items():
+        *parents, last = path.split(".")
+        node = config
+        for part in parents:
+            node = node[part]
+        node[last] = value
+    return config
+
+
+def json_copy(config):
+    """A copy of nested dicts that shares their leaves."""
+    return {key: json_copy(value) if isinstance(value, dict) else value for key, value in config.items()}
+
+
+def _experiment(config, spec):
+    """All records of one run, each made from its block and from the records before it."""
+    offered = {"spec": spec, "input_shape": spec["train"]["x"].shape[1:]}
+    offered["stream"] = _call("stream", config["stream"], offered)
+    offered["horizon"] = Horizon(config["tasks"], offered["stream"].steps)
+    head = _call("head", config["head"], offered)
+    offered |= {"outputs": head.outputs, "objective": head.objective}
+    offered["network"] = _call("network", config["network"], offered)
+    factor = _call("schedule", config["schedule"], offered)
+    offered["optimizer"] = scheduled(_call("optimizer", config["optimizer"], offered), factor)
+    parts = {name: _intervention(block, offered) for name, block in config["interventions"].items()}
+    offered["intervention"] = chain(**parts)
+    lengths = tuple(offered["stream"].steps(task) for task in range(config["tasks"]))
+    trainer = supervised(
+        offered["network"],
+        offered["objective"],
+        offered["stream"],
+        offered["optimizer"],
+        _segment_steps(config["segment_steps"], lengths),
+        offered["intervention"],
+    )
+    diagnostics = {name: _call("diagnostics", block, offered) for name, block in config["diagnostics"].items()}
+    _check_names(diagnostics)
+    return Experiment(trainer, diagnostics)
+
+
+def _intervention(block, offered):
+    inner = _call("interventions", block, offered)
+    if block["at"] == "boundary":
+        return at_boundary(inner)
+    return inner if block["every"] == 1 else every(block["every"], inner)
+
+
+def _call(kind, block, offered):
+    factory = resolve(kind, block["name"], REGISTRIES[kind])
+    arguments = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if parameter.default is not inspect.Parameter.empty:
+            arguments[name] = block[name]
+        elif name in offered:
+            arguments[name] = offered[name]
+        else:
+            known = ", ".join(offered)
+            raise ValueError(f"{kind} {block['name']!r} asks for {name!r}, but build can only offer {known}.")
+    return factory(**arguments)
+
+
+def _check_names(diagnostics):
+    owners = collections.defaultdict(list)
+    for name, diagnostic in diagnostics.items():
+        for metric in diagnostic.dims:
+            owners[metric].append(name)
+    for metric, names in owners.items():
+        if len(names) > 1:
+            raise ValueError(f"The metric {metric!r} is reported by {' and '.join(names)}: leave out one of them.")
+
+
+def _segment_steps(wanted, lengths):
+    common = math.gcd(*lengths)
+    if wanted:
+        if common % wanted:
+            raise ValueError(f"segment_steps={wanted} does not divide every task; use a divisor of {common}.")
+        return wanted
+    return max(d for d in range(1, min(common, LONGEST_SEGMENT) + 1) if common % d == 0)
+
+
+def config_hash(config):
+    """The identity of a configuration: 12 hex digits of the SHA-256 of its JSON. Where results go is not in it."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def spec_of(arrays, classes):
+    """Shapes of a data set: what factories may know of it."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)
+    return {**shapes, "classes": classes}

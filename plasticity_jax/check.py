@@ -1,0 +1,58 @@
+"""Checks of settings: a ValueError that names the value and what is allowed, before anything is compiled.
+
+Checks skip tracers, because any float of a configuration may be an axis of the grid; `build` calls every factory with
+plain floats at every point of the grid, so nothing escapes.
+"""
+
+import difflib
+
+import jax
+
+__all__ = ["at_least", "between", "known", "nearest", "positive", "whole"]
+
+
+def at_least(name, value, low):
+    """`value` must be a number >= low."""
+    _require(value, lambda v: v >= low, f"{name}={value!r}, but it must be at least {low}.")
+
+
+def positive(name, value):
+    """`value` must be a number > 0."""
+    _require(value, lambda v: v > 0, f"{name}={value!r}, but it must be positive.")
+
+
+def between(name, value, low, high):
+    """`value` must be a number in [low, high]."""
+    _require(value, lambda v: low <= v <= high, f"{name}={value!r}, but it must lie between {low} and {high}.")
+
+
+def whole(name, value, low=1):
+    """`value` must be a whole number >= low."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name}={value!r}, but it must be a whole number, {low} or more.")
+
+
+def known(name, value, allowed):
+    """`value` must be one of `allowed`; the message names the nearest one.
+
+    >>> known("norm", "leyer", ("none", "layer"))
+    Traceback (most recent call last):
+    ...
+    ValueError: norm='leyer' is unknown. Did you mean 'layer'? Allowed: none, layer.
+    """
+    if value not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise ValueError(f"{name}={value!r} is unknown.{nearest(value, allowed)} Allowed: {names or 'nothing'}.")
+
+
+def nearest(value, allowed):
+    """The text " Did you mean 'x'?", or nothing where no allowed name is near."""
+    hits = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return f" Did you mean {hits[0]!r}?" if hits else ""
+
+
+def _require(value, holds, message):
+    if isinstance(value, jax.core.Tracer):
+        return
+    if isinstance(value, bool) or not holds(value):  # NaN fails every comparison, and so is refused
+        raise ValueError(message)

@@ -1,0 +1,76 @@
+"""Optional writers of scalars, behind one interface: TensorBoard and Weights & Biases. The results folder comes first,
+and always holds everything; these are for watching.
+"""
+
+import os
+
+import numpy as np
+
+__all__ = ["open_writers"]
+
+
+def open_writers(settings, folder, config):
+    """The writers that the configuration asks for, as one function (step, {name: [R, ...]}) -> None and a close().
+
+    Args:
+      settings: the block `log`: "tensorboard" (bool), "wandb" (a project's name, or "").
+      folder: results folder of the variant.
+      config: resolved configuration, recorded by W&B.
+
+    Raises:
+      ValueError: a writer is asked for whose package is not installed.
+    """
+    writers = []
+    if settings["tensorboard"]:
+        writers.append(_tensorboard(folder))
+    if settings["wandb"]:
+        writers.append(_wandb(settings["wandb"], folder, config))
+
+    def write(step, metrics):
+        scalars = _scalars(metrics) if writers else {}
+        for put, _ in writers:
+            put(step, scalars)
+
+    def close():
+        for _, end in writers:
+            end()
+
+    return write, close
+
+
+def _scalars(metrics):
+    """Means over the runs that are finite, one number per metric and layer: name, or name/index."""
+    scalars = {}
+    for name, values in metrics.items():
+        values = np.asarray(values, np.float64)
+        finite = np.isfinite(values)
+        counts = finite.sum(0)
+        means = np.where(finite, values, 0.0).sum(0) / np.maximum(counts, 1)
+        for index in np.ndindex(means.shape):
+            if counts[index]:
+                scalars["/".join([name, *map(str, index)])] = float(means[index])
+    return scalars
+
+
+def _tensorboard(folder):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ValueError("log.tensorboard needs tensorboardX: pip install 'plasticity_jax[log]'.") from error
+    writer = SummaryWriter(os.path.join(folder, "tensorboard"))
+
+    def put(step, scalars):
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return put, writer.close
+
+
+def _wandb(project, folder, config):
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError("log.wandb needs wandb: pip install 'plasticity_jax[log]'.") from error
+    run = wandb.init(project=project, dir=str(folder), config=config, name=os.path.basename(folder), resume="allow")
+    return (lambda step, scalars: run.log(scalars, step=step)), run.finish

@@ -1,0 +1,113 @@
+"""metrics.zarr: labelled arrays of every number, (run, task, ...), at full size and NaN from the start.
+
+A boundary writes the region of its task, before its checkpoint. So the newest checkpoint is never ahead of the
+numbers; what they are ahead of it is set back to NaN on resume and computed again.
+"""
+
+import pathlib
+
+import numpy as np
+import xarray as xr
+import zarr
+
+__all__ = ["Results"]
+
+CHUNK_BYTES = 1 << 20  # tasks share a chunk up to this size, so that a long stream does not become a million files
+
+
+class Results:
+    """The open store of one variant.
+
+    Args:
+      path: folder of the store.
+      dims: name -> {dimension: labels} after (run, task); labels are names, numbers or a length. A `layer` that some
+        metric lacks is NaN there: all metrics share one `layer` axis, aligned by name.
+      coordinates: name -> [R] values along `run`, such as the seed and each grid setting.
+      tasks: number of tasks.
+
+    Raises:
+      ValueError: the store on disk has other arrays or other sizes.
+    """
+
+    def __init__(self, path, dims, coordinates, tasks):
+        self.path = pathlib.Path(path)
+        self._labels = _shared_labels(dims)
+        self._dims = dims
+        self._shape = (len(next(iter(coordinates.values()))), tasks)
+        if not self.path.exists():
+            self._create(coordinates)
+        self._group = zarr.open_group(str(self.path), mode="r+")
+        self._check()
+
+    def write(self, task, metrics, segment=None):
+        """Write metrics of one task: name -> [R, ...]; with `segment`, of that segment of it."""
+        for name, values in metrics.items():
+            index = [slice(None), task, *self._places(name)]
+            if segment is not None:
+                index[2] = segment
+            self._group[name].set_orthogonal_selection(tuple(index), np.asarray(values, np.float32))
+
+    def clear_after(self, task, segment):
+        """Set everything after the first `segment` segments of `task` back to NaN."""
+        for name in self._dims:
+            array = self._group[name]
+            if task < self._shape[1]:
+                if "segment" in self._dims[name]:
+                    array[:, task, segment:] = np.nan
+                else:
+                    array[:, task] = np.nan
+            if task + 1 < self._shape[1]:
+                array[:, task + 1 :] = np.nan
+
+    def _create(self, coordinates):
+        arrays = {}
+        encoding = {}
+        for name, own in self._dims.items():
+            dimensions = ("run", "task", *own)
+            shape = (*self._shape, *(len(self._labels[d]) for d in own))
+            arrays[name] = (dimensions, np.full(shape, np.nan, np.float32))
+            per_task = 4 * shape[0] * int(np.prod(shape[2:], dtype=int))
+            encoding[name] = {"chunks": (shape[0], max(1, min(shape[1], CHUNK_BYTES // per_task)), *shape[2:])}
+        labels = {name: _coordinate(values) for name, values in self._labels.items()}
+        on_run = {name: ("run", np.asarray(values)) for name, values in coordinates.items()}
+        dataset = xr.Dataset(arrays, coords={"task": np.arange(self._shape[1]), **labels, **on_run})
+        draft = self.path.with_name(f".{self.path.name}.draft")
+        dataset.to_zarr(draft, mode="w", encoding=encoding, consolidated=False, zarr_format=3)
+        draft.rename(self.path)  # the store is there as a whole, or not at all
+
+    def _check(self):
+        for name, own in self._dims.items():
+            wanted = (*self._shape, *(len(self._labels[d]) for d in own))
+            found = self._group[name].shape if name in self._group else None
+            if found != wanted:
+                raise ValueError(
+                    f"{self.path} has {name} of shape {found}, but this configuration writes {wanted}: the results are "
+                    "of another version of the program. Choose another --workdir."
+                )
+
+    def _places(self, name):
+        """Where the labels of this metric stand on the shared axes."""
+        places = []
+        for dimension, labels in self._dims[name].items():
+            shared = list(self._labels[dimension])
+            labels = list(_listed(labels))
+            places.append(slice(None) if labels == shared else np.array([shared.index(v) for v in labels]))
+        return places
+
+
+def _shared_labels(dims):
+    """dimension -> the labels of all metrics, in the order in which they first appear."""
+    shared = {}
+    for own in dims.values():
+        for dimension, labels in own.items():
+            shared.setdefault(dimension, {}).update(dict.fromkeys(_listed(labels)))
+    return {dimension: tuple(labels) for dimension, labels in shared.items()}
+
+
+def _coordinate(labels):
+    texts = any(isinstance(label, str) for label in labels)
+    return np.array(labels, np.dtypes.StringDType() if texts else None)
+
+
+def _listed(labels):
+    return range(labels) if isinstance(labels, int) else labels

@@ -1,0 +1,301 @@
+"""The order of events: run segments, measure at the boundary, write the numbers, save a checkpoint, next task."""
+
+import contextlib
+import pathlib
+import signal
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from plasticity_jax import sweep as runs
+from plasticity_jax import tree
+from plasticity_jax.base import Clock, Programs
+from plasticity_jax.build import build, config_hash, spec_of
+from plasticity_jax.host import data as host_data
+from plasticity_jax.host import environment, folder, log
+from plasticity_jax.host.checkpoint import Checkpoints
+from plasticity_jax.host.progress import Progress
+from plasticity_jax.host.results import Results
+from plasticity_jax.keys import for_seeds
+
+__all__ = ["Job", "load_data", "prepare", "run", "sweep"]
+
+
+class Job(NamedTuple):
+    """A plan on its devices, ready to run."""
+
+    plan: tuple  # build.Plan
+    programs: Programs
+    mesh: jax.sharding.Mesh
+    settings: dict  # dotted path -> [R], on the mesh
+    keys: jax.Array  # [R]
+    data: dict  # one copy on each device
+    runs_per_batch: int
+
+
+def run(config, workdir, name=None, progress_stream=None):
+    """Train all runs of one variant, or go on where an earlier call stopped.
+
+    Args:
+      config: a configuration; see `build.DEFAULTS`.
+      workdir: results folder of the variant. Created, or resumed if it holds this very configuration.
+      name: what to call it on the progress bar; by default the folder's name.
+      progress_stream: where progress is written; stderr by default.
+
+    Returns:
+      "done", or "preempted" if SIGTERM or SIGINT came: then everything is saved, and the same call goes on.
+
+    Raises:
+      ValueError: a bad configuration, missing or damaged data, a folder of other results or in use. Nothing was
+        compiled or written then.
+    """
+    workdir = pathlib.Path(workdir)
+    dataset = load_data(config)
+    plan = build(config, spec_of(dataset.arrays, dataset.classes))
+    content = {"hash": config_hash(plan.config), "config": plan.config}
+    with folder.claim(workdir), _interrupts() as asked_to_stop:
+        folder.same_configuration(workdir, content)
+        status = _Status(workdir, plan)
+        try:
+            job = prepare(plan, dataset.arrays, _remembered(workdir))
+            _record_environment(workdir, job)
+            with contextlib.closing(_Session(job, workdir, status)) as session:
+                bar = Progress(name or workdir.name, int(sum(plan.lengths)), session.step, len(plan.seeds), progress_stream)
+                with contextlib.closing(bar):
+                    state = session.train(bar, asked_to_stop)
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+                status.write("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        status.write(state)
+    return state
+
+
+def sweep(variants, workdir):
+    """Train variants one after the other, each in its own folder; all are checked before the first one starts.
+
+    Args:
+      variants: name -> configuration.
+      workdir: their folders are made in it, beside `sweep.json`, which names them in order.
+
+    Returns:
+      "done", or "preempted" where a signal came.
+    """
+    workdir = pathlib.Path(workdir)
+    for config in variants.values():
+        dataset = load_data(config)
+        build(config, spec_of(dataset.arrays, dataset.classes))
+    with folder.claim(workdir):
+        known = (folder.read_json(workdir / "sweep.json") or {"variants": []})["variants"]
+        names = [*known, *(name for name in variants if name not in known)]
+        folder.write_json(workdir / "sweep.json", {"variants": names})
+        for name, config in variants.items():
+            if run(config, workdir / name, name) == "preempted":
+                return "preempted"
+    return "done"
+
+
+def load_data(config):
+    """The data set that a configuration names, and a ValueError for settings that its loader does not know."""
+    block = dict(config["data"]) if "data" in config else {}
+    name = block.pop("name", "digits")
+    return host_data.load(name, block.pop("dir", "") or None, **block)
+
+
+def prepare(plan, arrays, runs_per_batch=None):
+    """Put a plan on the devices of this process.
+
+    Args:
+      plan: build.Plan.
+      arrays: {"train": {"x", "y"}, "test": {...}} of numpy arrays.
+      runs_per_batch: as resolved by an earlier session; by default resolved here.
+
+    Returns:
+      Job.
+    """
+    parallel = plan.config["parallel"]
+    mesh = runs.runs_mesh(len(plan.seeds), parallel["devices"])
+    states = (plan.settings, for_seeds(plan.seeds))
+    settings, keys = runs.place(mesh, states)
+    data = runs.replicate(mesh, arrays)
+
+    def bytes_per_run():
+        one = runs.programs(plan.make, runs.runs_mesh(1, 1), 1)
+        first = jax.tree.map(lambda a: a[:1], states)
+        like = jax.eval_shape(one.init, *first, arrays)[0]
+        memory = one.run_segment.lower(first[0], like, arrays, _clock(0, 0, 0)).compile().memory_analysis()
+        return memory.temp_size_in_bytes + memory.argument_size_in_bytes
+
+    size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
+    return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
+
+
+class _Session:
+    """One process's part of a run: the states on the devices, and where they are written."""
+
+    def __init__(self, job, workdir, status):
+        self.job, self.plan, self.status = job, job.plan, status
+        self.ends = np.cumsum(job.plan.lengths)
+        self.results = Results(workdir / "metrics.zarr", _dims(job), _coordinates(self.plan), len(self.ends))
+        boundaries = {int(end): task + 1 for task, end in enumerate(self.ends)}
+        self.checkpoints = Checkpoints(workdir / "checkpoints", self.plan.config["checkpoint"]["keep"], boundaries)
+        self.write_log, self.close_log = log.open_writers(self.plan.config["log"], workdir, self.plan.config)
+        self.saved_at = time.monotonic()
+        self._restore()
+
+    def _restore(self):
+        """The newest checkpoint, or the beginning; numbers that are ahead of it are taken back."""
+        job, programs = self.job, self.job.programs
+        first = jax.eval_shape(programs.init, job.settings, job.keys, job.data)
+        found = self.checkpoints.restore(_content(*first, _clock(0, 0, 0)))
+        if found is None:
+            self.step = 0
+            self.states, self.diagnostics = programs.init(job.settings, job.keys, job.data)
+        else:
+            self.step, content = found
+            self.states, self.diagnostics = runs.place(job.mesh, (content["train"], content["diagnostics"]))
+        self.task = int(np.searchsorted(self.ends, self.step, side="right"))
+        if self.task < len(self.ends):
+            self.results.clear_after(self.task, (self.step - self.start) // self.plan.segment_steps)
+
+    @property
+    def start(self):
+        """The step at which the task under way began."""
+        return int(self.ends[self.task - 1]) if self.task else 0
+
+    @property
+    def clock(self):
+        return _clock(self.step, self.task, self.start)
+
+    def train(self, progress, asked_to_stop):
+        """Train to the end, or until asked to stop: "done" or "preempted"."""
+        while self.task < len(self.ends):
+            if self.step == self.start and self.task:
+                self.states = self.job.programs.advance(self.job.settings, self.states, self.job.data, self.clock)
+            while self.step < self.ends[self.task]:
+                online = self._segment(progress)
+                if self.step < self.ends[self.task] and (asked_to_stop() or self._is_late()):
+                    self._save()
+                if asked_to_stop() and self.step < self.ends[self.task]:
+                    return "preempted"
+            self._boundary(online)
+            if asked_to_stop() and self.task < len(self.ends):
+                return "preempted"
+        return "done"
+
+    def _segment(self, progress):
+        job = self.job
+        self.states, online = job.programs.run_segment(job.settings, self.states, job.data, self.clock)
+        online = jax.device_get(online)
+        self.results.write(self.task, online, segment=(self.step - self.start) // self.plan.segment_steps)
+        self.step += self.plan.segment_steps
+        progress.advance(self.plan.segment_steps, f"task {self.task + 1} of {len(self.ends)}")
+        return online
+
+    def _boundary(self, online):
+        """Measure, write the numbers, then the checkpoint: it is never ahead of them."""
+        job = self.job
+        names = tuple(name for name, period in self.plan.every.items() if (self.task + 1) % period == 0)
+        self.diagnostics, metrics = job.programs.measure(
+            job.settings, self.states, self.diagnostics, job.data, self.clock, names
+        )
+        metrics = jax.device_get({**metrics, "diverged": self.states.diverged})
+        self.results.write(self.task, metrics)
+        self._save()
+        self.write_log(self.step, {**online, **metrics})
+        self.task += 1
+        self.status.write("running", task=self.task, diverged=np.flatnonzero(metrics["diverged"]).tolist())
+
+    def _is_late(self):
+        return time.monotonic() - self.saved_at > 60 * self.plan.config["checkpoint"]["minutes"]
+
+    def _save(self):
+        self.checkpoints.save(self.step, _content(self.states, self.diagnostics, self.clock))
+        self.saved_at = time.monotonic()
+
+    def close(self):
+        self.close_log()
+        self.checkpoints.close()
+
+
+class _Status:
+    """status.json: how far a run is, for people and schedulers that look from outside."""
+
+    def __init__(self, workdir, plan):
+        self._path, self._begun = workdir / "status.json", time.monotonic()
+        before = folder.read_json(self._path) or {}
+        self._before_s = before.get("seconds", 0.0)
+        self._content = {"task": before.get("task", 0), "tasks": len(plan.lengths), "runs": len(plan.seeds)}
+        self._content["diverged"] = before.get("diverged", [])
+
+    def write(self, state, **changes):
+        seconds = round(self._before_s + time.monotonic() - self._begun, 1)
+        self._content |= changes
+        folder.write_json(self._path, {"state": state, "seconds": seconds, **self._content})
+
+
+def _content(states, diagnostics, clock):
+    return {"train": states, "diagnostics": diagnostics, "clock": clock}
+
+
+def _clock(step, task, start):
+    return Clock(np.int32(step), np.int32(task), np.int32(start))
+
+
+def _dims(job):
+    """name -> {dimension: labels} of every array of the results; shapes come from the programs themselves."""
+    plan = job.plan
+    segments = max(plan.lengths) // plan.segment_steps
+    states = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)[0]
+    online = jax.eval_shape(job.programs.run_segment, job.settings, states, job.data, _clock(0, 0, 0))[1]
+    dims = {name: {"segment": segments} for name in online}
+    point = {path: float(values[0]) for path, values in plan.settings.items()}
+    for diagnostic in plan.make(point).diagnostics.values():
+        dims |= diagnostic.dims
+    return {**dims, "diverged": {}}
+
+
+def _coordinates(plan):
+    return {"seed": plan.seeds, **plan.settings}
+
+
+def _remembered(workdir):
+    """What an earlier session resolved, and a later one must keep for the same bits."""
+    return (folder.read_json(workdir / "environment.json") or {}).get("runs_per_batch")
+
+
+def _record_environment(workdir, job):
+    """environment.json: the first session's, and a short line for each that resumed."""
+    path, now = workdir / "environment.json", environment.describe()
+    found = folder.read_json(path)
+    if found is None:
+        params = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)[0].learner.variables.params
+        parameters = tree.size(params) // len(job.plan.seeds)
+        found = {**now, "runs_per_batch": job.runs_per_batch, "parameters": parameters, "resumed": []}
+    else:
+        found["resumed"].append({name: now[name] for name in ("time", "commit", "versions", "devices")})
+    folder.write_json(path, found)
+
+
+@contextlib.contextmanager
+def _interrupts():
+    """SIGTERM and the first SIGINT ask to stop at the end of the segment; a second SIGINT interrupts at once."""
+    received = []
+
+    def note(number, frame):
+        del frame
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        before = {}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,173 @@
+"""The only file that knows the run axis: which device holds which runs, how many are vmapped, what is donated.
+
+Runs are split evenly over a mesh of devices; on each device blocks of `runs_per_batch` runs are vmapped together and
+the blocks follow one another. The state of all runs stays in one buffer that each block updates in place.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from plasticity_jax.base import Clock, Programs
+from plasticity_jax.keys import Purpose, for_step
+
+__all__ = ["batch_size", "place", "programs", "replicate", "runs_mesh"]
+
+MEMORY_SHARE = 0.6  # of an accelerator's memory, for the runs that are trained at once
+
+
+def runs_mesh(runs, devices=0):
+    """A mesh of at most `devices` devices (0: all of them), and never of more devices than runs."""
+    available = jax.devices()
+    if devices > len(available):
+        raise ValueError(f"parallel.devices={devices}, but there are {len(available)}: choose at most that, or 0.")
+    count = min(devices or len(available), runs)
+    return Mesh(np.array(available[:count]), ("run",))
+
+
+def place(mesh, states):
+    """Put [R, ...] leaves on the mesh, run by run where the runs divide evenly, else a copy on each device."""
+
+    def put(leaf):
+        even = leaf.shape[0] % mesh.size == 0
+        return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec("run") if even else PartitionSpec()))
+
+    return jax.tree.map(put, states)
+
+
+def replicate(mesh, data):
+    """One copy of the data on each device."""
+    return jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
+
+
+def programs(make, mesh, runs_per_batch=1):
+    """The verbs of an experiment, compiled for [R] runs.
+
+    Args:
+      make: (settings) -> Experiment, called inside the traced functions.
+      mesh: from `runs_mesh`.
+      runs_per_batch: how many runs are vmapped together. Other numbers round differently.
+
+    Returns:
+      Programs. `init(settings, keys, data)` also returns the first states of the diagnostics. States are donated to
+      `advance` and `run_segment`. `measure` takes the names of the diagnostics to apply and `subject`, a function
+      TrainState -> TrainState that says whose learner is measured; both are static.
+    """
+    over = functools.partial(_over_runs, mesh=mesh, runs_per_batch=runs_per_batch)
+
+    @jax.jit
+    def init(settings, keys, data):
+        def one(settings, _, key, data):
+            experiment = make(settings)
+            state = experiment.trainer.init(key, data)
+            snapshot = experiment.trainer.snapshot(state, data, _start())
+            return (), (state, {n: d.init(state.learner, snapshot) for n, d in experiment.diagnostics.items()})
+
+        return over(one)(settings, (), keys, data)[1]
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def advance(settings, states, data, clock):
+        def one(settings, state, _, data, clock):
+            return make(settings).trainer.advance(state, data, clock), ()
+
+        return over(one)(settings, states, (), data, clock)[0]
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def run_segment(settings, states, data, clock):
+        def one(settings, state, _, data, clock):
+            return make(settings).trainer.run_segment(state, data, clock)
+
+        return over(one)(settings, states, (), data, clock)
+
+    @functools.partial(jax.jit, static_argnums=(5, 6))
+    def measure(settings, states, diagnostics, data, clock, names, subject=lambda state: state):
+        def one(settings, memory, state, data, clock):
+            experiment, state = make(settings), subject(state)
+            snapshot = experiment.trainer.snapshot(state, data, clock)
+            key, metrics = for_step(state.key, Purpose.DIAGNOSTIC, clock.step), {}
+            for name in names:
+                apply = experiment.diagnostics[name].apply
+                memory[name], found = apply(key, memory[name], state.learner, snapshot)
+                metrics |= found
+            return memory, metrics
+
+        return over(one)(settings, diagnostics, states, data, clock)
+
+    return Programs(init, advance, run_segment, measure)
+
+
+def batch_size(wanted, runs, mesh, bytes_per_run):
+    """How many runs to vmap together: `wanted`, or where it is 0 what suits the backend and its memory.
+
+    On CPUs one run at a time: side by side, the runs push each other out of the cache. Elsewhere as many as memory
+    holds, split evenly.
+
+    Args:
+      wanted: the setting `parallel.runs_per_batch`.
+      runs: R.
+      mesh: from `runs_mesh`.
+      bytes_per_run: function () -> bytes that training one run needs; asked only where it matters.
+    """
+    local = -(-runs // mesh.size)
+    device = mesh.devices.flat[0]
+    if wanted or device.platform == "cpu":
+        return min(wanted or 1, local)
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    most = local if limit is None else max(1, min(local, int(MEMORY_SHARE * limit / max(bytes_per_run(), 1))))
+    return -(-local // -(-local // most))
+
+
+def _start():
+    return Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
+
+
+def _over_runs(one, *, mesh, runs_per_batch):
+    """Map one(settings, state, extra, *rest) -> (state, out) over the runs; `rest` is the same for all."""
+
+    def mapped(settings, states, extra, *rest):
+        runs = jax.tree.leaves((states, extra))[0].shape[0]
+        size = min(runs_per_batch, -(-runs // mesh.size))
+        settings, states, extra = jax.tree.map(lambda a: _pad(a, mesh.size * size), (settings, states, extra))
+        block = functools.partial(_blocks, one, size)
+        split, whole = PartitionSpec("run"), PartitionSpec()
+        sharded = jax.shard_map(
+            block,
+            mesh=mesh,
+            in_specs=(split, split, split) + (whole,) * len(rest),
+            out_specs=split,
+            check_vma=False,  # with the check, shard_map refuses the first `cond`
+        )
+        return jax.tree.map(lambda a: a[:runs], sharded(settings, states, extra, *rest))
+
+    return mapped
+
+
+def _pad(leaf, multiple):
+    """Repeat the last run until the runs divide evenly; no copy where they already do."""
+    missing = -leaf.shape[0] % multiple
+    return leaf if not missing else jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
+
+
+def _blocks(one, size, settings, states, extra, *rest):
+    """Blocks of `size` runs, one after another, each updating its part of the states in place."""
+    runs = jax.tree.leaves((states, extra))[0].shape[0]
+
+    def step(settings, state, extra):
+        return one(settings, state, extra, *rest)
+
+    def body(states, block):
+        if size == 1:
+            read, write = jax.lax.dynamic_index_in_dim, jax.lax.dynamic_update_index_in_dim
+            read = functools.partial(read, keepdims=False)
+        else:
+            read = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=size)
+            write = jax.lax.dynamic_update_slice_in_dim
+        inputs = jax.tree.map(lambda a: read(a, block * size, axis=0), (settings, states, extra))
+        new, out = (step if size == 1 else jax.vmap(step))(*inputs)
+        return jax.tree.map(lambda a, b: write(a, b, block * size, axis=0), states, new), out
+
+    states, out = jax.lax.scan(body, states, jnp.arange(runs // size))
+    return states, out if size == 1 else jax.tree.map(lambda a: a.reshape(runs, *a.shape[2:]), out)

@@ -1,0 +1,89 @@
+"""ONE run of supervised training on a stream of tasks: pure functions, a scan inside."""
+
+import jax
+import jax.numpy as jnp
+
+from plasticity_jax import tree
+from plasticity_jax.base import Clock, Intervention, Snapshot, Trainer, TrainState
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.learn import accuracy, first_learner, learn
+
+__all__ = ["supervised"]
+
+
+def supervised(network, objective, stream, optimizer, segment_steps, intervention=Intervention()):  # noqa: B008
+    """A Trainer for supervised learning.
+
+    Args:
+      network: Network.
+      objective: Objective.
+      stream: Stream.
+      optimizer: optax transformation.
+      segment_steps: optimizer steps of one `run_segment`; it divides the length of every task.
+      intervention: Intervention.
+
+    Returns:
+      Trainer. `run_segment` reports `online_loss` and `online_accuracy`: means over the segment of the loss and
+      accuracy of each batch before the update that it causes. `snapshot` holds the evaluation inputs of the task in
+      `batch`, those of its test set in `batch["test"]`, and the update that the optimizer would make of the gradient
+      on all of them.
+    """
+    learning = learn(network, objective, optimizer, intervention)
+
+    def init(key, data):
+        source = stream.init(key, data)
+        batch = stream.sample(for_step(key, Purpose.BATCH), source, data, jnp.int32(0))
+        start = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
+        states, learner = first_learner(key, network, optimizer, intervention, start, batch)
+        return TrainState(key, learner, learner.variables, states, source, jnp.zeros((), bool))
+
+    def advance(state, data, clock):
+        source = stream.advance(for_step(state.key, Purpose.TASK, clock.task), state.source, data)
+        batch = stream.sample(for_step(state.key, Purpose.BATCH, clock.step), source, data, jnp.int32(0))
+        snapshot = Snapshot(clock, state.initial, batch)
+        snapshot, _ = learning.gradient(state.key, state.interventions, state.learner, snapshot, train=False)
+        key = for_step(state.key, Purpose.BOUNDARY, clock.step)
+        states, learner = intervention.boundary(key, state.interventions, state.learner, snapshot)
+        new = state._replace(source=source, learner=learner, interventions=states)
+        return _keep_diverged(state, new, state.diverged)
+
+    def run_segment(state, data, clock):
+        def step(carry, now):
+            states, learner = carry
+            key = for_step(state.key, Purpose.BATCH, now)
+            batch = stream.sample(key, state.source, data, now - clock.start)
+            snapshot = Snapshot(clock._replace(step=now), state.initial, batch)
+            states, learner, snapshot = learning.step(state.key, states, learner, snapshot)
+            scores = objective.predict(snapshot.outputs)
+            return (states, learner), (snapshot.loss, accuracy(scores, batch), jnp.sum(batch["weight"]))
+
+        steps = clock.step + jnp.arange(segment_steps)
+        (states, learner), (loss, hits, weight) = jax.lax.scan(step, (state.interventions, state.learner), steps)
+        finite = jnp.isfinite(loss).all() & jnp.isfinite(tree.norm(learner.variables.params))
+        diverged = state.diverged | ~finite
+        new = state._replace(learner=learner, interventions=states, diverged=diverged)
+        metrics = {
+            "online_loss": jnp.vdot(loss, weight) / jnp.sum(weight),
+            "online_accuracy": jnp.vdot(hits, weight) / jnp.sum(weight),
+        }
+        return _keep_diverged(state, new, diverged), metrics
+
+    def snapshot(state, data, clock):
+        batch = stream.evaluate(state.source, data, "train")
+        batch = {**batch, "test": stream.evaluate(state.source, data, "test")}
+        seen = Snapshot(clock, state.initial, batch, interventions=state.interventions)
+        seen, _ = learning.gradient(state.key, state.interventions, state.learner, seen, train=False)
+        return learning.update(state.key, state.interventions, state.learner, seen)[0]
+
+    return Trainer(init, advance, run_segment, snapshot, stream.steps)
+
+
+def _keep_diverged(old, new, diverged):
+    """Where a run has diverged, what it has learned stays as it was; its task goes on, so that tasks stay aligned."""
+
+    def choose(before, after):
+        return jax.tree.map(lambda a, b: jnp.where(diverged, a, b), before, after)
+
+    return new._replace(
+        learner=choose(old.learner, new.learner), interventions=choose(old.interventions, new.interventions)
+    )
