@@ -48,8 +48,8 @@ def fetch(name, folder=None, base_url=None, progress=True, say=print):
         raise ValueError(f"{name!r} cannot be downloaded{hint}; there are {', '.join(SOURCES)}")
     folder = data.data_folder(folder)
     with contextlib.suppress(DataError):
-        files = data.load(name, folder).files
-        say(f"{name}: already there and whole, left alone: {', '.join(files)}")
+        places = {str(pathlib.Path(file).parent) for file in data.load(name, folder).files}
+        say(f"{name}: already there and whole, left alone: {', '.join(sorted(places))}")
         return folder
     for source in SOURCES[name]:
         fetch_file(source, folder, base_url, progress, say)
@@ -167,9 +167,7 @@ def _receive(address, part, size, progress):
         headers["Range"] = f"bytes={start}-"
     with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
-        resumed = (
-            response.headers.get("Content-Range", "").startswith(f"bytes {start}-") and response.status_code == 206
-        )
+        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         start = start if resumed else 0
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) != size - start:
