@@ -1,0 +1,310 @@
+"""What every member of every registry must do: house style 12, one suite over all of them.
+
+A new member is tested by being in its registry. Settings that its defaults do not fit the small test data with stand
+in SETTINGS.
+"""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from records import SIDE, arrays, assert_close, assert_same, batch, clock, learner_and_snapshot, network, raw, spec
+
+from plasticity_jax.base import Learner, Snapshot
+from plasticity_jax.build import REGISTRIES
+from plasticity_jax.diagnostics import DIAGNOSTICS
+from plasticity_jax.host.checkpoint import Checkpoints
+from plasticity_jax.interventions import INTERVENTIONS
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.networks import HEADS, NETWORKS
+from plasticity_jax.optimizers import OPTIMIZERS, SCHEDULES, Horizon
+from plasticity_jax.streams import STREAMS
+
+SETTINGS = {
+    "random_labels": {"steps": 8, "batch": 5, "images": 18},
+    "permuted_pixels": {"steps": 8, "batch": 5, "images": 18},
+    "mlp": {"widths": (8, 6)},
+}
+
+
+def settings(name):
+    return SETTINGS.get(name, {})
+
+
+@functools.cache
+def stream(name):
+    return STREAMS[name](spec(), **settings(name))
+
+
+@functools.cache
+def net(name):
+    return NETWORKS[name]((SIDE, SIDE, 1), 3, **settings(name))
+
+
+def two_keys():
+    return jax.random.split(jax.random.key(3), 2)
+
+
+def conforms(f, tolerance=1e-5):
+    """jit equals eager, vmap equals a loop, and a second call does not trace again."""
+    traces = []
+
+    def counted(key):
+        traces.append(1)
+        return f(key)
+
+    jitted = jax.jit(counted)
+    a, b = two_keys()
+    one, two = jitted(a), jitted(b)
+    assert len(traces) == 1
+    assert_close(one, f(a), tolerance)
+    many = jax.jit(jax.vmap(f))(two_keys())
+    for i, single in enumerate((one, two)):
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], many), single, tolerance)
+
+
+def survives_a_checkpoint(tmp_path, tree):
+    stacked = jax.tree.map(lambda a: a[None], {"tree": tree})
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "all", {})
+    checkpoints.save(1, stacked)
+    step, back = checkpoints.restore(jax.eval_shape(lambda: stacked))
+    checkpoints.close()
+    assert step == 1
+    assert_same(stacked, back)
+
+
+def keeps_structure(old, new):
+    chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
+    assert jax.tree.structure(old) == jax.tree.structure(new)
+
+
+def test_registries_are_complete():
+    covered = {"stream", "network", "head", "optimizer", "schedule", "interventions", "diagnostics"}
+    assert set(REGISTRIES) == covered
+
+
+@pytest.mark.parametrize("name", STREAMS)
+class TestStreams:
+    def test_jit_vmap_trace(self, name):
+        data, member = arrays(), stream(name)
+
+        def steps(key):
+            state = member.init(key, data)
+            batches = [member.sample(for_step(key, Purpose.BATCH, i), state, data, jnp.int32(i)) for i in (0, 3)]
+            after = member.advance(for_step(key, Purpose.TASK, 1), state, data)
+            return state, batches, after, [member.evaluate(after, data, split) for split in ("train", "test")]
+
+        conforms(steps)
+
+    def test_state_keeps_its_structure(self, name):
+        data, member = arrays(), stream(name)
+        state = member.init(two_keys()[0], data)
+        keeps_structure(state, member.advance(two_keys()[1], state, data))
+
+    def test_seeds_and_tasks_differ(self, name):
+        data, member = arrays(), stream(name)
+        a, b = (member.init(key, data) for key in two_keys())
+        c = member.advance(two_keys()[0], a, data)
+        assert any((x != y).any() for x, y in zip(raw(a), raw(b), strict=True))
+        assert any((x != y).any() for x, y in zip(raw(a), raw(c), strict=True))
+
+    def test_batches_have_what_a_step_needs(self, name):
+        data, member = arrays(), stream(name)
+        state = member.init(two_keys()[0], data)
+        size = settings(name)["batch"]
+        drawn = member.sample(two_keys()[0], state, data, jnp.int32(0))
+        assert drawn["x"].shape == (size, SIDE, SIDE, 1) and drawn["x"].dtype == jnp.float32
+        assert drawn["y"].shape[0] == drawn["weight"].shape[0] == size
+        assert isinstance(member.steps(0), int)
+
+    def test_survives_a_checkpoint(self, name, tmp_path):
+        survives_a_checkpoint(tmp_path, stream(name).init(two_keys()[0], arrays()))
+
+    def test_data_are_an_argument(self, name):
+        member, data = stream(name), jax.tree.map(jnp.asarray, arrays())
+        state = member.init(two_keys()[0], data)
+        traced = jax.make_jaxpr(lambda s, d: member.sample(two_keys()[0], s, d, jnp.int32(0)))(state, data)
+        assert all(np.size(constant) < 100 for constant in traced.consts)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+class TestNetworks:
+    def test_jit_vmap_trace(self, name):
+        x = batch(two_keys()[0])["x"]
+
+        def forward(key):
+            variables = net(name).init(key)
+            return variables, net(name).apply(key, variables, x, True)
+
+        conforms(forward)
+
+    def test_seeds_differ(self, name):
+        a, b = (net(name).init(key) for key in two_keys())
+        assert any((x != y).any() for x, y in zip(raw(a), raw(b), strict=True))
+
+    def test_stats_keep_their_structure(self, name):
+        variables = net(name).init(two_keys()[0])
+        _, stats = net(name).apply(two_keys()[0], variables, batch(two_keys()[0])["x"], True)
+        keeps_structure(variables.stats, stats)
+
+    def test_wiring_names_every_hidden_layer_and_exactly_its_readers(self, name):
+        from plasticity_jax import tree
+
+        member, x = net(name), batch(two_keys()[0])["x"]
+        variables = member.init(two_keys()[0])
+        outputs, _ = member.apply(two_keys()[0], variables, x, False)
+        assert [wire.layer for wire in member.wiring] == list(outputs.acts) == list(outputs.preacts)
+        for wire in member.wiring:
+            units = outputs.preacts[wire.layer].shape[-1]
+            assert all(tree.get(variables, path).shape[-1] == units for path in wire.writes)
+            cut = variables
+            for path, copies in wire.reads:
+                kernel = tree.get(variables, path)
+                assert kernel.shape[-2] == copies * units
+                rows = jnp.tile(jnp.arange(units) == 0, copies)[:, None]
+                cut = tree.put(cut, path, jnp.where(rows, 0.0, kernel))
+            # with unit 0 read by nobody, what writes it no longer matters: the reads are complete
+            other = cut
+            for path in wire.writes:
+                leaf = tree.get(cut, path)
+                other = tree.put(other, path, jnp.where(jnp.arange(units) == 0, leaf + 1.0, leaf))
+            a, b = (member.apply(two_keys()[0], v, x, False)[0] for v in (cut, other))
+            assert_close(a.y, b.y)
+            changed = np.flatnonzero(np.abs(a.preacts[wire.layer] - b.preacts[wire.layer]).max(0) > 1e-3)
+            assert changed.tolist() == [0]
+
+    def test_survives_a_checkpoint(self, name, tmp_path):
+        survives_a_checkpoint(tmp_path, net(name).init(two_keys()[0]))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads(name):
+    head = HEADS[name](spec())
+    examples = batch(two_keys()[0])
+    member = NETWORKS["linear"]((SIDE, SIDE, 1), head.outputs)
+
+    def loss(key):
+        outputs, _ = member.apply(key, member.init(key), examples["x"], False)
+        return head.objective.loss(outputs, examples), head.objective.predict(outputs)
+
+    values, scores = loss(two_keys()[0])
+    assert values.shape == (12,) and scores.shape == (12, 3) and (np.asarray(values) >= 0).all()
+    conforms(loss)
+
+
+def updates(optimizer, key, steps=3):
+    params = network().init(key).params
+    state = optimizer.init(params)
+    for i in range(steps):
+        gradients = jax.tree.map(lambda p, i=i: jnp.cos(p + i), params)
+        change, state = optax.with_extra_args_support(optimizer).update(gradients, state, params, clock=clock(i))
+        params = optax.apply_updates(params, change)
+    return params, state
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+class TestOptimizers:
+    def test_jit_vmap_trace(self, name):
+        f = functools.partial(updates, OPTIMIZERS[name]())
+        conforms(f)
+
+    def test_every_float_setting_may_be_traced(self, name):
+        import inspect
+
+        floats = {
+            n: p.default for n, p in inspect.signature(OPTIMIZERS[name]).parameters.items() if p.annotation is float
+        }
+        assert "learning_rate" in floats
+        plain = updates(OPTIMIZERS[name](**floats), two_keys()[0])[0]
+        traced = jax.jit(lambda f: updates(OPTIMIZERS[name](**f), two_keys()[0])[0])(floats)
+        assert_close(plain, traced, 1e-4)
+
+    def test_rate_zero_changes_nothing(self, name):
+        rates = {n: 0.0 for n in ("learning_rate", "adam_learning_rate") if n in OPTIMIZERS[name].__annotations__}
+        params, _ = updates(OPTIMIZERS[name](**rates), two_keys()[0])
+        assert_same(params, network().init(two_keys()[0]).params)
+
+    def test_state_keeps_its_structure_and_survives_a_checkpoint(self, name, tmp_path):
+        _, state = updates(OPTIMIZERS[name](), two_keys()[0])
+        keeps_structure(OPTIMIZERS[name]().init(network().init(two_keys()[0]).params), state)
+        survives_a_checkpoint(tmp_path, state)
+
+    def test_negative_rate_is_refused(self, name):
+        with pytest.raises(ValueError, match=r"learning_rate=-0\.1"):
+            OPTIMIZERS[name](learning_rate=-0.1)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    horizon = Horizon(3, lambda task: 10 * (task + 1))
+    factor = jax.jit(SCHEDULES[name](horizon, warmup=0.2))
+    for task, start in ((0, 0), (2, 30)):
+        values = [float(factor(clock(start + i, task, start))) for i in range(10 * (task + 1))]
+        assert 0 < values[0] < 1 and max(values) == pytest.approx(1.0) and min(values) > 0
+        assert values.index(max(values)) <= 2 * (task + 1)
+    assert factor._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", DIAGNOSTICS)
+class TestDiagnostics:
+    def member(self, name, member_network=None):
+        from plasticity_jax.build import _call, complete
+
+        block = complete({})["diagnostics"][name]
+        offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
+        return _call("diagnostics", block, offered)
+
+    def objective(self):
+        return HEADS["softmax"](spec()).objective
+
+    def measured(self, name):
+        member = self.member(name)
+
+        def f(key):
+            learner, snapshot = learner_and_snapshot(key)
+            return member.apply(key, member.init(learner, snapshot), learner, snapshot)
+
+        return f
+
+    def test_jit_vmap_trace(self, name):
+        conforms(self.measured(name), 1e-3)
+
+    def test_dims_are_the_shapes(self, name):
+        state, metrics = self.measured(name)(two_keys()[0])
+        member = self.member(name)
+        assert set(metrics) == set(member.dims)
+        for metric, dims in member.dims.items():
+            sizes = tuple(labels if isinstance(labels, int) else len(labels) for labels in dims.values())
+            assert metrics[metric].shape == sizes, metric
+
+    def test_state_keeps_its_structure(self, name):
+        learner, snapshot = learner_and_snapshot(two_keys()[0])
+        member = self.member(name)
+        state = member.init(learner, snapshot)
+        keeps_structure(state, member.apply(two_keys()[0], state, learner, snapshot)[0])
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+class TestInterventions:
+    def test_hooks_keep_structure(self, name):
+        from plasticity_jax.build import _call, complete
+
+        block = complete({"interventions": {name: {}}})["interventions"][name]
+        member = _call("interventions", block, {"network": network(), "optimizer": optax.adam(1e-2)})
+        learner, snapshot = learner_and_snapshot(two_keys()[0])
+        state, learner = member.init(two_keys()[0], learner, snapshot)
+        for hook in (member.update, member.boundary):
+            after = hook(two_keys()[0], state, learner, snapshot)
+            keeps_structure((state, learner), after)
+        gradients = member.gradients(two_keys()[0], state, snapshot.gradients, learner, snapshot)
+        keeps_structure(snapshot.gradients, gradients)
+
+
+def test_learner_is_a_checkpointable_tree(tmp_path):
+    learner, _ = learner_and_snapshot(two_keys()[0])
+    assert isinstance(learner, Learner) and Snapshot(clock(), learner.variables, {}).interventions == ()
+    survives_a_checkpoint(tmp_path, learner)
