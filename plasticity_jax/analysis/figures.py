@@ -4,6 +4,7 @@ A panel shows one metric (of one layer) over tasks: a line per group, the mean o
 bootstrap interval. Numbers behind the lines come back with the figure, so that nobody has to read them off.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,15 +16,14 @@ __all__ = ["FIGURES", "Drawing", "draw", "select"]
 
 MOST_LINES = 6
 COLUMNS = 4  # panels side by side
-FRACTION = "fraction"  # the unit of what lies between 0 and 1
 
 
 class Metric(NamedTuple):
-    """One metric: its variable, what it is called and its unit."""
+    """One metric: its variable, the title of its panel, and the label of its y axis with the unit."""
 
     variable: str
     title: str
-    unit: str
+    label: str
     per_layer: bool = False
 
 
@@ -39,29 +39,29 @@ class Drawing(NamedTuple):
 FIGURES = {
     "accuracy": (
         "Accuracy per task.",
-        Metric("final_accuracy", "at the end of the task", FRACTION),
-        Metric("online_accuracy", "online, mean over the task", FRACTION),
-        Metric("test_accuracy", "on test data", FRACTION),
+        Metric("final_accuracy", "at the end of the task", "final accuracy (fraction)"),
+        Metric("online_accuracy", "online, mean over the task", "online accuracy (fraction)"),
+        Metric("test_accuracy", "on test data", "test accuracy (fraction)"),
     ),
     "loss": (
         "Loss per task.",
-        Metric("final_loss", "at the end of the task", "nats"),
-        Metric("online_loss", "online, mean over the task", "nats"),
+        Metric("final_loss", "at the end of the task", "final loss (nats)"),
+        Metric("online_loss", "online, mean over the task", "online loss (nats)"),
     ),
     "units": (
         "Dead and dormant units of each hidden layer at the end of each task.",
-        Metric("dead_fraction", "dead units", FRACTION, True),
-        Metric("dormant_fraction", "dormant units", FRACTION, True),
+        Metric("dead_fraction", "dead units", "dead units (fraction)", True),
+        Metric("dormant_fraction", "dormant units", "dormant units (fraction)", True),
     ),
     "norms": (
         "Size of the weights at the end of each task.",
-        Metric("weight_norm", "weight norm", "Euclidean norm"),
-        Metric("distance_from_init", "distance from initialisation", "Euclidean norm"),
+        Metric("weight_norm", "weight norm", "L2 norm (all parameters)"),
+        Metric("distance_from_init", "distance from initialisation", "L2 distance (all parameters)"),
     ),
     "ranks": (
         "Ranks of each hidden layer's features at the end of each task.",
-        Metric("srank", "srank", "directions", True),
-        Metric("effective_rank", "effective rank", "directions", True),
+        Metric("srank", "srank", "srank (directions)", True),
+        Metric("effective_rank", "effective rank", "effective rank (directions)", True),
     ),
 }
 
@@ -76,7 +76,7 @@ def select(groups):
     kind = grouping.score(groups)
     text = (
         f"Of {len(groups)} grid points the best of each variant is shown, selected by mean online {kind} over tasks "
-        "on the same seeds, which flatters it."
+        "on the same seeds, which favours it."
     )
     return chosen, text
 
@@ -107,6 +107,7 @@ def _figure(name, caption, *metrics, groups, classes):
     for row, panels in zip(axes, rows, strict=True):
         for i, (axis, panel) in enumerate(zip(row, panels, strict=False)):
             curves += _panel(axis, *panel, groups, i == 0 or not panel[0].per_layer)
+            axis.tick_params(labelleft=i == 0 or not panel[0].per_layer)
             if classes and panel[0].variable.endswith("accuracy"):
                 style.mark_chance(axis, classes)
         for axis in row[len(panels) :]:
@@ -123,7 +124,8 @@ def _rows(metrics, groups):
     for metric in metrics:
         if metric.per_layer:
             panels = [(metric, layer) for layer in _layers(metric.variable, groups)]
-            rows += [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
+            width = math.ceil(len(panels) / math.ceil(len(panels) / COLUMNS))  # rows of equal length
+            rows += [panels[i : i + width] for i in range(0, len(panels), width)]
     return rows
 
 
@@ -149,10 +151,10 @@ def _panel(axes, metric, layer, groups, labelled):
         tasks = values["task"].values + 1
         style.line(axes, i, tasks, interval, group.label)
         curves += _records(group, metric.variable, layer, "task", tasks, interval)
-    _axis(axes, "task")
+    style.count(axes, max((g.done for g in groups), default=1), "task")
     axes.set_title(f"{metric.title}, {layer}" if layer else metric.title)
     if labelled:
-        axes.set_ylabel(_label(metric))
+        axes.set_ylabel(metric.label)
     return curves
 
 
@@ -184,10 +186,13 @@ def _learning(groups, classes):
         records += _segments(axis, task, [(groups.index(g), g, v) for g, v in curves])
         if classes and kind == "accuracy":
             style.mark_chance(axis, classes)
-    axes[0][0].set_ylabel(f"online {kind} ({FRACTION if kind == 'accuracy' else 'nats'})")
+    for axis in axes[0][1:]:
+        axis.tick_params(labelleft=False)
+    axes[0][0].set_ylabel(f"online {kind} ({'fraction' if kind == 'accuracy' else 'nats'})")
     _share(axes, [[("online", None)] * len(tasks)])
     style.legend(figure)
-    caption = f"Learning curves inside tasks: online {kind}, averaged over each segment of a task."
+    caption = f"Learning curves inside tasks: online {kind}, averaged over each segment, "
+    caption += "in the first task and in the newest that all lines have reached."
     return Drawing("learning_curves", figure, f"{caption} {_band(records, [g for g, _ in curves])}", records)
 
 
@@ -201,7 +206,7 @@ def _segments(axes, task, curves):
         x = np.arange(1, values.sizes["segment"] + 1)
         style.line(axes, i, x, interval, group.label)
         records += _records(group, values.name, None, f"segment of task {task + 1}", x, interval)
-    _axis(axes, "segment of the task")
+    style.count(axes, max(v.sizes["segment"] for _, _, v in curves), "segment of the task")
     axes.set_title(f"task {task + 1}")
     return records
 
@@ -213,23 +218,8 @@ def _records(group, variable, layer, unit, x, interval):
     return [fixed | {"unit": unit, "x": at, "mean": m, "low": a, "high": b, "n": n} for at, m, a, b, n in points]
 
 
-def _axis(axes, label):
-    """Whole numbers on the x axis, from 1."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    axes.set_xlabel(label)
-
-
-def _label(metric):
-    """The y label: what and in which unit."""
-    what = metric.variable.replace("_", " ").removesuffix(" fraction")
-    what = f"{what} units" if metric.variable in ("dead_fraction", "dormant_fraction") else what
-    return f"{what} ({metric.unit})"
-
-
 def _share(axes, rows):
-    """One y range for all panels of a metric; what lies between 0 and 1 keeps a margin, so that 0 is seen."""
+    """One y range for all panels of a layered metric."""
     ranges = {}
     panels = [(axis, panel[0]) for row, names in zip(axes, rows, strict=True) for axis, panel in zip(row, names)]  # noqa: B905
     for axis, metric in panels:
@@ -243,7 +233,7 @@ def _share(axes, rows):
 
 def _band(records, groups):
     """The sentence on seeds and bands, with what was left out."""
-    counts = sorted({record["n"] for record in records if record["n"]})
+    counts = sorted({record["n"] for record in records if record["n"]}) or [0]
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     text = f"Lines: mean over {seeds} seed{'s' if counts[-1] > 1 else ''}; "
     text += "bands: pointwise 95% bootstrap intervals over seeds." if counts[-1] > 1 else "one seed gives no band."

@@ -29,8 +29,10 @@ class Group(NamedTuple):
 
     @property
     def label(self):
-        """Variant and grid point in words; settings by the last part of their path."""
-        point = ", ".join(f"{path.rsplit('.', 1)[-1]} {value:.4g}" for path, value in self.settings.items())
+        """Variant and grid point in words; settings by the last part of their path where that is unique."""
+        names = [path.rsplit(".", 1)[-1] for path in self.settings]
+        names = [n if names.count(n) == 1 else path for n, path in zip(names, self.settings, strict=True)]
+        point = ", ".join(f"{n} {value:.4g}" for n, value in zip(names, self.settings.values(), strict=True))
         return f"{self.variant} ({point})" if point else self.variant
 
     @property
@@ -84,7 +86,7 @@ def best(groups):
 def reference(group, groups):
     """The group that `group` is compared with: the first variant's at the same grid point.
 
-    None where there is not exactly one. Where there is one variant only, its first grid point is the reference of the others.
+    None where there is not exactly one. A variant that is alone has its first grid point as the reference.
     """
     first = groups[0]
     if all(g.variant == first.variant for g in groups):

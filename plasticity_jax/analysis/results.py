@@ -50,12 +50,15 @@ def load(folder):
 
 
 def settings_of(dataset):
-    """Names of the grid settings of a dataset: its coordinates on run other than the seed.
+    """Names of the grid settings of a dataset: its coordinates on run other than the seed, in the order of config.grid.
 
     >>> settings_of(xarray.Dataset(coords={"seed": ("run", [0, 1]), "optimizer.learning_rate": ("run", [0.1, 0.01])}))
     ('optimizer.learning_rate',)
     """
-    return tuple(n for n, c in dataset.coords.items() if c.dims == ("run",) and n not in ("seed", "run"))
+    names = sorted(n for n, c in dataset.coords.items() if c.dims == ("run",) and n not in ("seed", "run"))
+    grid = dataset.attrs.get("config", {}).get("grid") or ()
+    order = [axis[0] for axis in grid if isinstance(axis, (list, tuple)) and axis]  # a store keeps no order
+    return tuple(sorted(names, key=lambda name: order.index(name) if name in order else len(order)))
 
 
 def _is_variant(folder):

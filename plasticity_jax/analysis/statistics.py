@@ -95,7 +95,8 @@ def bootstrap(sample, statistic="mean", level=0.95, resamples=RESAMPLES, seed=0)
         return centre, np.full_like(centre, np.nan), np.full_like(centre, np.nan)
     chosen = np.random.default_rng(seed).integers(n, size=(resamples, n))  # [B, n], the same runs for all columns
     if statistic == "mean":
-        counts = np.stack([(chosen == run).sum(1) for run in range(n)], axis=1)  # [B, n]
+        cells = (np.arange(resamples)[:, None] * n + chosen).reshape(-1)
+        counts = np.bincount(cells, minlength=resamples * n).reshape(resamples, n)  # how often each run was drawn
         drawn = sample[0] + counts @ (sample - sample[0]) / n  # [B, K]; the shift keeps constant columns exact
     else:
         drawn = np.stack([iqm(column[chosen], axis=1) for column in sample.T], axis=1)  # [B, K]

@@ -4,12 +4,13 @@ Nothing here touches matplotlib's global state: figures are made without pyplot,
 """
 
 import io
+import math
 
-__all__ = ["context", "grid", "legend", "line", "mark_chance", "png", "svg"]
+__all__ = ["context", "count", "grid", "legend", "line", "mark_chance", "png", "svg"]
 
 # Okabe and Ito (2008) without yellow, ordered so that neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#CC79A7", "#009E73")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 SETTINGS = {
@@ -45,7 +46,7 @@ def grid(rows, columns, height=2.3):
     from matplotlib.figure import Figure
 
     width = {1: 4.2, 2: 6.8, 3: 7.6}.get(columns, 9.0)
-    figure = Figure(figsize=(width, height * rows + 0.45), layout="constrained")
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -59,13 +60,20 @@ def line(axes, i, x, interval, label):
     axes.fill_between(x, interval.low, interval.high, color=colour, alpha=0.18, linewidth=0, zorder=2)
 
 
+def count(axes, last, label):
+    """The x axis of what is counted from 1 to `last`: 1 and multiples of a round number."""
+    step = next(s for s in (1, 2, 5, 10, 20, 25, 50, *(10**k for k in range(2, 10))) if last / s <= 8)
+    axes.set_xticks(sorted({1, *range(step, last + 1, step)} - ({2} if step == 2 else set())))
+    axes.set_xlabel(label)
+
+
 def mark_chance(axes, classes):
     """A line at the accuracy of guessing."""
     axes.axhline(1 / classes, color="#777777", linewidth=0.9, linestyle=(0, (1, 2)), label=f"chance (1/{classes})")
 
 
 def legend(figure):
-    """One legend for all panels, below them, in as many columns as fit."""
+    """One legend for all panels, below them, in as many columns as fit; the figure grows by its height."""
     entries = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -73,6 +81,7 @@ def legend(figure):
     longest = max((len(label) for label in entries), default=1)
     room = int(figure.get_figwidth() * 72 / (longest * 5 + 45))
     columns = max(1, min(room, len(entries)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(entries) / columns) + 0.1)
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, handlelength=3)
 
 

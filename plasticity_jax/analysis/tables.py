@@ -185,8 +185,8 @@ def _align(i, text, width):
 
 
 def _html_row(values):
-    """One row; numbers are set in tabular figures by the class."""
-    cells = [cell(value) for value in values]
+    """One row; in intervals a minus is a minus sign."""
+    cells = [cell(v).replace("-", "−") if isinstance(v, statistics.Interval) else cell(v) for v in values]
     return f"<tr><th>{html.escape(cells[0])}</th>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells[1:]) + "</tr>"
 
 
@@ -198,7 +198,7 @@ def _flat(record):
             names = [f"{name} {part}" for part in ("mean", "low", "high", "n")]
             out |= dict(zip(names, (v.item() for v in value), strict=True))
         elif isinstance(value, dict):
-            out |= {key: v for key, v in value.items() if key != "name"}
+            out |= {"variant" if key == "name" else key: v for key, v in value.items()}
         else:
             out[name] = value
     return out
