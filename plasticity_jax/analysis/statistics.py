@@ -17,6 +17,7 @@ from one another, and resampling them apart would make averages over tasks look 
 Dimensions: n runs, K columns, B resamples.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -93,10 +94,8 @@ def bootstrap(sample, statistic="mean", level=0.95, resamples=RESAMPLES, seed=0)
     centre = _mean(sample) if statistic == "mean" else iqm(sample)
     if n < 2:
         return centre, np.full_like(centre, np.nan), np.full_like(centre, np.nan)
-    chosen = np.random.default_rng(seed).integers(n, size=(resamples, n))  # [B, n], the same runs for all columns
+    chosen, counts = _resamples(n, resamples, seed)  # the same runs for all columns
     if statistic == "mean":
-        cells = (np.arange(resamples)[:, None] * n + chosen).reshape(-1)
-        counts = np.bincount(cells, minlength=resamples * n).reshape(resamples, n)  # how often each run was drawn
         drawn = sample[0] + counts @ (sample - sample[0]) / n  # [B, K]; the shift keeps constant columns exact
     else:
         drawn = np.stack([iqm(column[chosen], axis=1) for column in sample.T], axis=1)  # [B, K]
@@ -138,6 +137,14 @@ def paired_difference(a, b, method="student", level=0.95):
     left = a.isel(run=[i for i, _ in pairs]).transpose("run", ...)
     right = b.isel(run=[j for _, j in pairs]).transpose(*left.dims)
     return interval(left.values.astype(np.float64) - right.values, method=method, level=level)
+
+
+@functools.lru_cache(maxsize=8)
+def _resamples(n, resamples, seed):
+    """Runs drawn with replacement, [B, n] int, and how often each was drawn, [B, n] float."""
+    chosen = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    cells = (np.arange(resamples)[:, None] * n + chosen).reshape(-1)
+    return chosen, np.bincount(cells, minlength=resamples * n).reshape(resamples, n).astype(np.float64)
 
 
 def _keys(array, names):
