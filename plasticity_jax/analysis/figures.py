@@ -75,8 +75,8 @@ def select(groups):
         return groups, ""
     kind = grouping.score(groups)
     text = (
-        f"Of {len(groups)} grid points the best of each variant is shown, selected by mean online {kind} over tasks "
-        "on the same seeds, which favours it."
+        f"Of {len(groups)} variants and grid points, the best of each variant is shown, selected by mean online {kind} "
+        "over tasks on the same seeds, which favours it."
     )
     return chosen, text
 

@@ -25,7 +25,7 @@ figcaption { font-size: .88rem; color: #333; max-width: 46rem; }
 .warnings ul { margin: .4rem 0; padding-left: 1.1rem; }
 pre { font-size: .8rem; white-space: pre-wrap; background: #f6f6f6; padding: .8rem; }
 @media print { html { font-size: 11px; } body { max-width: none; margin: 0; padding: 0; } h2 { break-after: avoid; }
-  table { font-size: .78rem; } th, td { padding-right: .5rem; } @page { margin: 14mm; }
+  figure img { max-width: 82%; } table { font-size: .78rem; } th, td { padding-right: .5rem; } @page { margin: 14mm; }
   tr { break-inside: avoid; } details { display: none; } .scroll { overflow: visible; } }
 """
 
