@@ -9,8 +9,8 @@ bootstrap: whole runs are drawn with replacement, so that all tasks of a run sta
 quantiles of the resampled statistic. The plain percentile interval is too narrow, by sqrt((n-1)/n) z/t: with normal
 data it covers 89% instead of 95% at 8 seeds, and 84% at 5. Its tails are therefore moved out to
 Phi(-sqrt(n/(n-1)) t(n-1)): the expanded percentile interval of Hesterberg, "What teachers should know about the
-bootstrap" (The American Statistician 69(4), 2015), which covers 95% at 8 seeds and 92% at 5. No such interval leaves the
-range of the data, so with fewer than 5 seeds none can reach 95%.
+bootstrap" (The American Statistician 69(4), 2015), which covers 95% at 8 seeds and 92% at 5. No such interval leaves
+the range of the data, so with fewer than 5 seeds none can reach 95%.
 
 rliable resamples every task on its own, because there a task is a training of its own. Here the tasks of a run follow
 from one another, and resampling them apart would make averages over tasks look far more certain than they are.

@@ -221,12 +221,13 @@ def test_neighbouring_colours_differ_in_lightness():
     assert min(abs(a - b) for a, b in itertools.pairwise(shades)) > 20
 
 
-def test_the_script_prints_the_table_and_the_path(sweep):
+def test_the_script_prints_the_table_and_the_path(tmp_path):
+    write_variant(tmp_path / "adam", metrics(0.1, small=True))
     command = [sys.executable, str(ROOT / "scripts" / "report.py")]
     options = {"capture_output": True, "text": True, "env": {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}}
-    done = subprocess.run([*command, str(sweep)], check=True, **options)
-    assert done.stdout.startswith("final accuracy") and str(sweep / "report.html") in done.stdout
-    failed = subprocess.run([*command, str(sweep / "none")], check=False, **options)
+    done = subprocess.run([*command, str(tmp_path)], check=True, **options)
+    assert done.stdout.startswith("final accuracy") and str(tmp_path / "report.html") in done.stdout
+    failed = subprocess.run([*command, str(tmp_path / "none")], check=False, **options)
     assert failed.returncode == 1 and "none: no such folder" in failed.stderr and "Traceback" not in failed.stderr
 
 
