@@ -1,0 +1,135 @@
+"""What a report says in words: what was run, how far it is, what is wrong with it, and where it ran."""
+
+import json
+
+import numpy as np
+
+__all__ = [
+    "classes",
+    "constant_settings",
+    "differing_settings",
+    "environment",
+    "flatten",
+    "spans",
+    "status",
+    "warnings",
+]
+
+BLOCKS = ("stream", "network", "optimizer", "interventions", "data")
+
+
+def flatten(tree, prefix=""):
+    """Leaves of nested dicts by dotted path; lists stay whole.
+
+    >>> flatten({"optimizer": {"name": "adam", "b2": 0.9}, "seeds": 8})
+    {'optimizer.name': 'adam', 'optimizer.b2': 0.9, 'seeds': 8}
+    """
+    out = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        out |= flatten(value, f"{path}.") if isinstance(value, dict) and value else {path: value}
+    return {path: value for path, value in out.items() if value != {}}
+
+
+def spans(numbers):
+    """Whole numbers as spans.
+
+    >>> spans([0, 1, 2, 5])
+    '0–2, 5'
+    """
+    out = []
+    for number in sorted(set(numbers)):
+        if out and out[-1][1] == number - 1:
+            out[-1][1] = number
+        else:
+            out.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in out)
+
+
+def constant_settings(variants):
+    """Settings of the stream, network, optimizer, interventions and data that all variants share: {path: text}."""
+    configs = [flatten(d.attrs["config"]) for d in variants.values() if d.attrs["config"]]
+    shared = {path: value for path, value in (configs or [{}])[0].items() if path.split(".")[0] in BLOCKS}
+    return {p: _text(v) for p, v in shared.items() if all(_text(c.get(p)) == _text(v) for c in configs)}
+
+
+def differing_settings(variants):
+    """Settings that differ between variants: {path: a text per variant}; "-" where a variant has no such setting."""
+    configs = [flatten(d.attrs["config"]) for d in variants.values() if d.attrs["config"]]
+    paths = dict.fromkeys(path for config in configs for path in config)
+    rows = {p: [_text(flatten(d.attrs["config"]).get(p)) for d in variants.values()] for p in paths}
+    known = [i for i, d in enumerate(variants.values()) if d.attrs["config"]]
+    return {path: row for path, row in rows.items() if len({row[i] for i in known}) > 1}
+
+
+def classes(variants):
+    """Number of classes if the configurations name one and agree on it, else None."""
+    named = [d.attrs["config"].get("data") for d in variants.values()]
+    counts = {data["classes"] for data in named if isinstance(data, dict) and data.get("classes")}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def status(variants, groups):
+    """How far each variant is: {name: [state, tasks, seeds, time]}."""
+    out = {}
+    for name, dataset in variants.items():
+        state, mine = dataset.attrs["status"], [g for g in groups if g.variant == name]
+        seeds = spans(dataset["seed"].values.tolist()) if "seed" in dataset.coords else "-"
+        runs = f"{dataset.sizes.get('run', 0)} runs, seeds {seeds}"
+        tasks = f"{mine[0].done} of {mine[0].tasks or state.get('tasks', '?')}"
+        out[name] = [str(state.get("state", "unknown")), tasks, runs, _duration(state.get("seconds"))]
+    return out
+
+
+def warnings(variants, groups):
+    """Sentences on everything that a reader has to know before believing the numbers."""
+    out = []
+    for name, dataset in variants.items():
+        out += [f"{name}: {problem}." for problem in dataset.attrs["missing"]]
+        mine = [g for g in groups if g.variant == name]
+        if mine[0].done < mine[0].tasks:
+            state = dataset.attrs["status"].get("state", "unknown")
+            out.append(f"{name}: {mine[0].done} of {mine[0].tasks} tasks have numbers (state: {state}).")
+    for group in groups:
+        if group.excluded:
+            total = group.seeds + len(group.excluded)
+            named = "; ".join(f"{seed}: {why}" for seed, why in group.excluded.items())
+            text = f"{len(group.excluded)} of {total} runs are left out of all means, which favours those that remain"
+            out.append(f"{group.label}: {text} ({named}).")
+        if 0 < group.seeds < 5:
+            count = "1 seed" if group.seeds == 1 else f"{group.seeds} seeds"
+            out.append(f"{group.label}: {count}; below 5 seeds, bands in figures cover less than 95%.")
+    return out
+
+
+def environment(variants):
+    """Versions, devices, commit and number of parameters: {name: text}, variants named where they differ."""
+    facts = {name: flatten(d.attrs["environment"]) for name, d in variants.items() if d.attrs["environment"]}
+    out = {}
+    for path in dict.fromkeys(p for f in facts.values() for p in f):
+        values = {}
+        for name, fact in facts.items():
+            values.setdefault(_text(fact.get(path)), []).append(name)
+        texts = [v if len(values) == 1 else f"{v} ({', '.join(names)})" for v, names in values.items()]
+        out[path.removeprefix("versions.")] = "; ".join(texts)
+    return out
+
+
+def _text(value):
+    """A setting as text."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{np.float32(value):.6g}"
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _duration(seconds):
+    """Seconds as hours, minutes and seconds."""
+    if not isinstance(seconds, (int, float)):
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
