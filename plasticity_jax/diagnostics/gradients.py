@@ -62,4 +62,4 @@ def effective_learning_rate(updates, gradients, params):
     """
     norm_u, norm_g, norm_w = (tree.norm(kernels(t)) for t in (updates, gradients, params))
     scale = norm_g * jnp.square(norm_w)
-    return jnp.where(scale == 0, jnp.nan, norm_u / jnp.where(scale == 0, 1.0, scale))
+    return jnp.where(scale == 0, jnp.nan, norm_u / scale)

@@ -106,7 +106,7 @@ def effective_rank(sigma):
     """
     scaled = _scaled(sigma)
     total = jnp.sum(scaled)
-    entropy = jnp.sum(jax.scipy.special.entr(scaled / jnp.where(total == 0, 1.0, total)))
+    entropy = jnp.sum(jax.scipy.special.entr(scaled / total))
     return jnp.where(total == 0, 0.0, jnp.exp(entropy)).astype(jnp.float32)
 
 
@@ -126,7 +126,7 @@ def stable_rank(sigma):
     """
     squares = jnp.square(_scaled(sigma))
     largest = jnp.max(squares)
-    return (jnp.sum(squares) / jnp.where(largest == 0, 1.0, largest)).astype(jnp.float32)
+    return jnp.where(largest == 0, 0.0, jnp.sum(squares) / largest).astype(jnp.float32)
 
 
 def feature_rank(sigma, rows, epsilon=0.01):

@@ -106,7 +106,7 @@ def dead(h, counted):
 
 
 def dormant(h, counted, tau):
-    """[U] bool: mean |h_i| <= tau times its mean over units. The number of rows cancels.""" ""
+    """[U] bool: mean |h_i| <= tau times its mean over units. The number of rows cancels."""
     size = jnp.sum(jnp.where(counted, jnp.abs(h), 0.0), 0)
     return size <= tau * jnp.mean(size)
 

@@ -57,9 +57,9 @@ def test_a_dead_layer_is_all_dead_and_all_dormant():
 
 
 def test_dead_means_exactly_zero_everywhere():
-    acts = np.zeros((5, 2))
-    acts[4, 1] = 1e-30
-    assert _measure(acts)[0] == 0.5
+    acts = np.zeros((5, 4))
+    acts[4, 1], acts[3, 2], acts[:2, 3] = 1e-30, -0.5, (0.5, -0.5)  # tanh may be negative, and its mean 0
+    assert _measure(acts)[0] == 0.25
 
 
 def test_tanh_saturates_at_both_bounds():
@@ -102,8 +102,29 @@ def test_inputs_of_weight_0_do_not_count():
         z[2, 0] = padding
         assert _measure(np.maximum(z, 0), z, weight=[1, 1, 0])[:2] == [0.5, 0.5]
         assert _measure(np.maximum(z, 0), z, weight=[1, 1, 0])[3] == 0.5
-    h = np.array([[1.0], [0.0]])
-    assert _measure(h, weight=[1, 0], bounds=(-1.0, 1.0))[2] == 1.0
+    h = np.array([[1.0, 0.5], [0.0, 1.0]])
+    assert _measure(h, weight=[1, 0], bounds=(0.0, 1.0))[2] == 0.5
+    assert _measure(h, weight=[0, 1], bounds=(0.0, 1.0))[2] == 1.0
+
+
+def test_weights_follow_their_inputs_through_positions_and_copies():
+    z = np.zeros((3, 2, 2, 2))
+    z[0, ..., 0] = 1.0  # the first unit works on the first input alone, the second on the second
+    z[1, ..., 1] = 1.0
+    crelu = np.concatenate([np.maximum(z, 0), np.maximum(-z, 0)], -1)
+    for acts in (z, crelu):
+        assert [_measure(acts, z, weight=w)[0] for w in ([1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1])] == [
+            0.5,
+            0.5,
+            0,
+            1,
+        ]
+        assert [_measure(acts, z, weight=w)[3] for w in ([1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1])] == [
+            0.5,
+            0.5,
+            0,
+            0,
+        ]
 
 
 def test_copies_are_folded():
@@ -128,9 +149,10 @@ def test_what_is_not_known_is_nan():
 def test_the_defaults_are_those_of_the_documentation():
     z = jnp.asarray(np.random.default_rng(0).standard_normal((50, 8)) + np.linspace(-4, 4, 8), jnp.float32)
     acts = jax.nn.relu(z) * 10.0 ** -jnp.arange(8.0)
+    acts = acts.at[:, :2].set(jnp.array([0.985, -0.995]))
     snapshot = Snapshot(Clock(0, 0, 0), None, {"weight": jnp.ones(50)}, Outputs(None, {"a": acts}, {"a": z}))
-    plain = units(NETWORK).apply(None, (), None, snapshot)[1]
-    assert [float(plain[f"{kind}_fraction"][0]) for kind in KINDS] == pytest.approx(_measure(acts, z), nan_ok=True)
+    plain = units(NETWORK, bounds=(-1.0, 1.0)).apply(None, (), None, snapshot)[1]
+    assert [float(plain[f"{kind}_fraction"][0]) for kind in KINDS] == _measure(acts, z, bounds=(-1.0, 1.0))
 
 
 @pytest.mark.parametrize(

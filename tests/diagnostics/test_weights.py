@@ -20,7 +20,7 @@ def test_closed_forms():
     params = {
         "conv": {"kernel": jnp.zeros((2, 1, 2, 3)).at[0, 0, 1, 2].set(-5.0).at[1, 0, 0, 1].set(3.0)},
         "diagonal": {"kernel": jnp.diag(jnp.array([4.0, -2.0, 0.001])), "bias": jnp.array([6.0, 0.0, 0.0])},
-        "norm": {"scale": jnp.array([7.0])},
+        "norm": {"kernel": jnp.array([7.0])},
         "ones": {"kernel": jnp.ones((4, 9))},
         "zero": {"kernel": jnp.zeros((3, 2))},
     }
