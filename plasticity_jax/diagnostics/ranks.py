@@ -1,0 +1,93 @@
+"""How many directions the features span: five ranks of every hidden layer, from one decomposition.
+
+Letters: B inputs, H and W positions, U units (c*U where a non-linearity makes c copies), N rows of Phi, L layers.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from plasticity_jax.base import Diagnostic
+from plasticity_jax.diagnostics import spectra
+from plasticity_jax.diagnostics.shared import check_between, hidden_layers, row_weights, stack
+
+__all__ = ["feature_matrix", "ranks"]
+
+NAMES = ("srank", "effective_rank", "stable_rank", "approximate_rank", "feature_rank")
+
+
+def ranks(network, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8192):
+    """Ranks of the features Phi of every hidden layer.
+
+    Phi [N, U] holds the post-activations of the inputs of weight > 0, not centred; see `feature_matrix`. With sigma its
+    singular values and p_i = sigma_i / sum sigma:
+
+      srank             min{k : sum_{i<=k} sigma_i >= (1 - delta) sum_i sigma_i}         Kumar et al. 2020
+      effective_rank    exp(-sum_i p_i ln p_i)                                           Roy & Vetterli 2007
+      stable_rank       sum_i sigma_i^2 / sigma_1^2                                      Rudelson & Vershynin 2007
+      approximate_rank  min{k : sum_{i<=k} sigma_i^2 >= (1 - delta) sum_i sigma_i^2}     Yang et al. 2019
+      feature_rank      #{i : sigma_i / sqrt(N) > epsilon}                               Lyle et al. 2022
+
+    Each is [L] float32 between 0 and U, 0 where all features are zero, NaN where one is not finite.
+
+    Args:
+      network: its wiring names the layers.
+      delta: share of the spectrum that srank and approximate_rank leave out, 0 to 1.
+      epsilon: threshold of feature_rank, not negative.
+      max_rows: rows of Phi at most; convolutions have one row per input and position, and are thinned to this.
+
+    Returns:
+      A Diagnostic with five metrics of dimension layer.
+
+    Raises:
+      ValueError: a setting out of its range.
+
+    Deviations: copies that a non-linearity makes of a unit (crelu) are columns of their own, since the next layer reads
+    them as such.
+
+    >>> from plasticity_jax.base import Network, Wire
+    >>> ranks(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims["srank"]
+    {'layer': ('fc0',)}
+    """
+    check_between("ranks", "delta", delta, 0.0, 1.0)
+    check_between("ranks", "epsilon", epsilon, 0.0)
+    if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1:
+        raise ValueError(f"ranks: max_rows={max_rows!r}, but it must be a whole number, 1 or more.")
+    layers = hidden_layers(network)
+
+    def apply(key, state, learner, snapshot):
+        found = []
+        for layer in layers:
+            features, rows = feature_matrix(snapshot.outputs.acts[layer], snapshot.batch["weight"], max_rows)
+            found.append(spectra.ranks_of(spectra.singular_values(features), rows, delta, epsilon))
+        return state, {name: stack([rank[name] for rank in found]) for name in NAMES}
+
+    return Diagnostic(lambda learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
+
+
+def feature_matrix(acts, weight, max_rows: int = 8192):
+    """The features of one layer as a matrix, with at most max_rows rows.
+
+    Positions of a convolution and tokens are rows. Too many rows are thinned by a constant stride that shares no factor
+    with the number of positions, so that every position is met equally often. Rows of weight 0 become zero, which adds
+    nothing to any singular value.
+
+    Args:
+      acts: [B, U], [B, T, U] or [B, H, W, U] post-activations.
+      weight: [B]; an input counts if it is positive.
+      max_rows: a Python int.
+
+    Returns:
+      ([N, U] float32, [] int32 number of rows that count).
+
+    >>> features, rows = feature_matrix(jnp.ones((2, 3, 3, 5)), jnp.array([1.0, 0.0]))
+    >>> features.shape, int(rows)
+    ((18, 5), 9)
+    """
+    positions = math.prod(acts.shape[1:-1])
+    stride = -(-acts.shape[0] * positions // max_rows)
+    while math.gcd(stride, positions) > 1:
+        stride += 1
+    counted = row_weights(weight, acts)[::stride] > 0  # [N]
+    rows = acts.reshape(-1, acts.shape[-1])[::stride].astype(jnp.float32)
+    return jnp.where(counted[:, None], rows, 0.0), jnp.sum(counted)

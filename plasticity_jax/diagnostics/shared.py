@@ -1,0 +1,92 @@
+"""What the families of diagnostics share: names of layers, kernels, counted inputs, checks of settings.
+
+Letters: L layers, N rows (inputs, or inputs times positions), U units.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from plasticity_jax.tree import path_name
+
+__all__ = ["check_between", "hidden_layers", "kernels", "row_weights", "stack", "to_float32", "weight_layers"]
+
+
+def hidden_layers(network):
+    """Names of the hidden layers, in the order of the wiring: a tuple of str.
+
+    >>> from plasticity_jax.base import Network, Wire
+    >>> hidden_layers(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()), Wire("fc1", (), ()))))
+    ('fc0', 'fc1')
+    """
+    return tuple(wire.layer for wire in network.wiring)
+
+
+def kernels(params):
+    """The kernels among the parameters, by the name of their layer.
+
+    A kernel is a leaf called "kernel" of at least two dimensions; its layer is its path without that last part.
+
+    Args:
+      params: a tree of arrays, or of their shapes.
+
+    Returns:
+      {layer name: leaf}, in the order of the tree.
+
+    >>> fc0, conv = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}, {"kernel": jnp.ones((3, 3, 1, 4))}
+    >>> {name: kernel.shape for name, kernel in kernels({"fc0": fc0, "block": {"conv": conv}}).items()}
+    {'block/conv': (3, 3, 1, 4), 'fc0': (3, 2)}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {
+        path_name(path[:-1]): leaf for path, leaf in leaves if path_name(path[-1:]) == "kernel" and len(leaf.shape) >= 2
+    }
+
+
+def weight_layers(network):
+    """Names of the layers that have a kernel, found from shapes alone: a tuple of str."""
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0)))
+    return tuple(kernels(shapes.params))
+
+
+def row_weights(weight, values):
+    """The weight of every row of values that are flattened to [N, U].
+
+    Args:
+      weight: [B] of the inputs.
+      values: [B, ..., U]; every position of an input has the input's weight.
+
+    Returns:
+      [N], N = B times the number of positions.
+
+    >>> row_weights(jnp.array([1.0, 0.0]), jnp.zeros((2, 3, 5))).tolist()
+    [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    """
+    return jnp.repeat(weight, math.prod(values.shape[1:-1]))
+
+
+def stack(values):
+    """[L] float32 of L scalars; L may be 0, a network without hidden layers."""
+    return jnp.stack([jnp.asarray(value, jnp.float32) for value in values]) if values else jnp.zeros(0, jnp.float32)
+
+
+def to_float32(tree):
+    """The tree in float32, so that sums over half-precision parameters are taken in float32."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+
+
+def check_between(factory, name, value, low, high=math.inf):
+    """Raise ValueError unless low <= value <= high; a traced setting passes.
+
+    >>> check_between("units", "tau", -1.0, 0.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: units: tau=-1.0, but it must be a number of at least 0.0.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    number = isinstance(value, int | float) or getattr(value, "shape", None) == ()
+    if isinstance(value, bool) or not number or not low <= value <= high:
+        allowed = f"of at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise ValueError(f"{factory}: {name}={value!r}, but it must be a number {allowed}.")

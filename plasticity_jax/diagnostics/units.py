@@ -1,0 +1,138 @@
+"""Which hidden units have stopped working: dead, dormant, saturated and linearised ones.
+
+Letters: B inputs, H and W positions, U units, c copies that a non-linearity makes of each unit (2 for crelu), N rows.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from plasticity_jax.base import Diagnostic
+from plasticity_jax.diagnostics.shared import check_between, hidden_layers, row_weights, stack
+
+__all__ = ["dead", "dormant", "frequent", "rows_of", "saturating", "units"]
+
+NAMES = ("dead_fraction", "dormant_fraction", "saturated_fraction", "linearised_fraction")
+
+
+def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01, bounds: tuple = ()):
+    """Shares of the units of every hidden layer that no longer do what units are for.
+
+    A unit of a convolution is its channel. All is measured at the "places", the positions of the inputs of weight > 0;
+    h is a unit's post-activation and z its pre-activation:
+
+      dead_fraction        h = 0 exactly, everywhere
+      dormant_fraction     s_i <= tau, with the score s_i = mean |h_i| / (mean over the layer's units of mean |h|)
+      saturated_fraction   h lies within margin (high - low) / 2 of a bound at `share` or more of the places; NaN
+                           without bounds. A margin of 0.01 means |h| >= 0.99 on tanh
+      linearised_fraction  z > 0 at `share` or more of the places
+
+    Each is [L] float32 between 0 and 1; NaN where an activation is not finite or no input counts. In a layer of zeros
+    all units are dead and dormant. Where there are c copies of each unit, it is dead if all of them are, and its score
+    and its saturation are taken over all of them together.
+
+    Args:
+      network: its wiring names the layers.
+      tau: threshold of the score, not negative. ReDo's own runs use 0, 0.025 and 0.1.
+      share: share of places, 0 to 1, from which a unit counts as saturated or linearised.
+      margin: half-width of the bounded range that counts as "at the bound", 0 to 1.
+      bounds: (low, high) of the activation: (-1.0, 1.0) for tanh, (0.0, 1.0) for the sigmoid; () if it is unbounded.
+
+    Returns:
+      A Diagnostic with four metrics of dimension layer.
+
+    Raises:
+      ValueError: a setting out of its range; when traced, activations that are no whole number of copies.
+
+    Dead: Dohare et al. 2024 (arXiv 2306.13812) on 2,000 inputs. Dormant: Sokar et al. 2023 (arXiv 2302.12902),
+    definition 3.1; their code adds 1e-9 to the denominator, here it is multiplied out, so that tau = 0 is exact.
+    Linearised: Lyle et al. 2024 (arXiv 2402.18762), who give no threshold. Saturated: Plasticine counts single
+    activations |h| > 0.99 instead of units.
+
+    >>> from plasticity_jax.base import Network, Wire
+    >>> units(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),)), bounds=(-1.0, 1.0)).dims["dead_fraction"]
+    {'layer': ('fc0',)}
+    """
+    check_between("units", "tau", tau, 0.0)
+    check_between("units", "share", share, 0.0, 1.0)
+    check_between("units", "margin", margin, 0.0, 1.0)
+    _check_bounds(bounds)
+    layers = hidden_layers(network)
+
+    def measure(outputs, weight, layer):
+        width = outputs.preacts[layer].shape[-1]
+        h, counted_h = rows_of(outputs.acts[layer], weight, width)
+        z, counted_z = rows_of(outputs.preacts[layer], weight, width)
+        saturated = frequent(saturating(h, bounds, margin), counted_h, share) if bounds else jnp.nan
+        return {
+            "dead_fraction": _mean(dead(h, counted_h), h, counted_h),
+            "dormant_fraction": _mean(dormant(h, counted_h, tau), h, counted_h),
+            "saturated_fraction": _mean(saturated, h, counted_h),
+            "linearised_fraction": _mean(frequent(z > 0, counted_z, share), z, counted_z),
+        }
+
+    def apply(key, state, learner, snapshot):
+        found = [measure(snapshot.outputs, snapshot.batch["weight"], layer) for layer in layers]
+        return state, {name: stack([fractions[name] for fractions in found]) for name in NAMES}
+
+    return Diagnostic(lambda learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
+
+
+def rows_of(values, weight, width):
+    """Activations as rows of units, and which rows count.
+
+    Args:
+      values: [B, ..., c*U], copy after copy.
+      weight: [B].
+      width: U, a Python int.
+
+    Returns:
+      ([N, U] float32 with N = B * positions * c, rows that do not count set to 0; [N, 1] bool).
+
+    >>> h, counted = rows_of(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.ones(1), width=2)
+    >>> h.tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
+    channels = values.shape[-1]
+    if channels % width:
+        raise ValueError(f"units: {channels} activations of {width} units are no whole number of copies.")
+    counted = jnp.repeat(row_weights(weight, values) > 0, channels // width)[:, None]
+    return jnp.where(counted, values.reshape(-1, width).astype(jnp.float32), 0.0), counted
+
+
+def dead(h, counted):
+    """[U] bool: zero on every row that counts. Arguments as `rows_of` returns them."""
+    return ~jnp.any((h != 0) & counted, 0)
+
+
+def dormant(h, counted, tau):
+    """[U] bool: mean |h_i| <= tau times its mean over units. The number of rows cancels."""
+    size = jnp.sum(jnp.where(counted, jnp.abs(h), 0.0), 0)
+    return size <= tau * jnp.mean(size)
+
+
+def frequent(event, counted, share):
+    """[U] bool: the event [N, U] happens on at least this share of the rows that count."""
+    return jnp.sum(event & counted, 0) / jnp.sum(counted) >= share
+
+
+def saturating(h, bounds, margin):
+    """[N, U] bool: within margin * (high - low) / 2 of a bound."""
+    low, high = bounds
+    width = margin * (high - low) / 2
+    return (h <= low + width) | (h >= high - width)
+
+
+def _mean(flags, values, counted):
+    """Share of flags, NaN where a value is not finite or nothing counts: comparisons would hide both."""
+    known = jnp.any(counted) & jnp.all(jnp.isfinite(values))
+    return jnp.where(known, jnp.mean(flags), jnp.nan)
+
+
+def _check_bounds(bounds):
+    """() or two finite numbers in ascending order."""
+    numbers = isinstance(bounds, tuple | list) and all(isinstance(b, int | float) for b in bounds)
+    if numbers and len(bounds) == 0:
+        return
+    if not numbers or len(bounds) != 2 or not -math.inf < bounds[0] < bounds[1] < math.inf:
+        raise ValueError(f"units: bounds={bounds!r}, but it must be () or (low, high), two finite numbers, low < high.")
