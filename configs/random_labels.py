@@ -26,7 +26,7 @@ def get_config(preset="laptop"):
 
 
 def get_variants():
-    """name -> overrides, each of which could have been typed."""
+    """Name -> overrides, each of which could have been typed."""
     return {
         "plain": {},
         "tuned_adam": {"optimizer.b2": 0.9, "optimizer.eps": 1e-9, "optimizer.eps_root": 1e-3},

@@ -8,8 +8,10 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "base": ("Clock", "Diagnostic", "Experiment", "Intervention", "Learner", "Network", "Objective", "Outputs")
-    + ("Programs", "Snapshot", "Stream", "TrainState", "Trainer", "Variables", "Wire"),
+    "base": (
+        "Clock Diagnostic Experiment Intervention Learner Network Objective Outputs Programs Snapshot Stream "
+        "TrainState Trainer Variables Wire"
+    ).split(),
     "schedule": ("at_boundary", "chain", "every"),
     "train": ("supervised",),
     "sweep": ("programs",),
@@ -17,7 +19,7 @@ _HOME = {
     "run": ("run",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
-__all__ = sorted(_MODULE)  # noqa: PLE0605 - computed on purpose
+__all__ = sorted(_MODULE)
 
 
 def __getattr__(name):

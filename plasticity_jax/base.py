@@ -65,6 +65,7 @@ class Network(NamedTuple):
     init: Callable  # (key) -> Variables
     apply: Callable  # (key, variables, x, train) -> (Outputs, stats)      train: a Python bool
     wiring: tuple = ()  # of Wire
+    bounds: dict = {}  # layer -> (low, high) of its activation, for those that are bounded; never written  # noqa: RUF012
 
 
 class Objective(NamedTuple):

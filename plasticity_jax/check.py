@@ -54,5 +54,5 @@ def nearest(value, allowed):
 def _require(value, holds, message):
     if isinstance(value, jax.core.Tracer):
         return
-    if isinstance(value, bool) or not holds(value):  # NaN fails every comparison, and so is refused
+    if isinstance(value, (bool, str)) or not holds(value):  # NaN fails every comparison, and so is refused
         raise ValueError(message)

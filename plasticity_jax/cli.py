@@ -41,7 +41,7 @@ def configuration():
 
 
 def variants(names=None):
-    """name -> overrides of the configuration file: all of them, or those named."""
+    """Name -> overrides of the configuration file: all of them, or those named."""
     module = _module(config_flags.get_config_filename(flags.FLAGS["config"]))
     found = module.get_variants() if hasattr(module, "get_variants") else {"default": {}}
     for name in names or ():

@@ -1,7 +1,7 @@
 """The one gradient step: outputs, loss and penalties, gradient hooks, optimizer, update hooks.
 
 Supervised training, RL and the plasticity probe all scan this step, so that none of them learns by rules of its own.
-Letters: B examples of a batch.
+Letters: B examples of a batch, C classes.
 """
 
 from collections.abc import Callable
@@ -92,23 +92,39 @@ def first_learner(key, network, optimizer, intervention, clock, batch):
     return intervention.init(for_step(key, Purpose.INTERVENTION), learner, snapshot)
 
 
-def weighted_mean(values, weight):
-    """sum(weight * values) / sum(weight): [] float, NaN where all weights are 0.
-
-    Args:
-      values: [B] float.
-      weight: [B] float, 0 for examples that do not count.
-    """
-    return jnp.sum(values * weight) / jnp.sum(weight)
-
-
 def accuracy(scores, batch):
-    """The weighted share of examples whose highest score is their label: [] float; NaN for other than integer labels.
+    """Weighted share of examples whose highest score is at their label.
 
     Args:
-      scores: [B, classes] what Objective.predict returns.
-      batch: dict with "y" [B] and "weight" [B].
+      scores: [B, ..., C]; the first of equal scores counts as the highest.
+      batch: "y" [B, ...] class numbers, "weight" [B].
+
+    Returns:
+      [] float32; NaN where "y" is not of an integer type, where a counted score is NaN, or where no example counts.
+
+    >>> batch = {"y": jnp.array([1, 0]), "weight": jnp.array([3.0, 1.0])}
+    >>> float(accuracy(jnp.array([[0.0, 1.0], [0.0, 1.0]]), batch))
+    0.75
     """
-    if not jnp.issubdtype(batch["y"].dtype, jnp.integer):
-        return jnp.full((), jnp.nan)
-    return weighted_mean((jnp.argmax(scores, -1) == batch["y"]).astype(jnp.float32), batch["weight"])
+    labels = batch["y"]
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        return jnp.float32(jnp.nan)
+    hits = (jnp.argmax(scores, -1) == labels).astype(jnp.float32)
+    return weighted_mean(jnp.where(jnp.any(jnp.isnan(scores), -1), jnp.nan, hits), batch["weight"])
+
+
+def weighted_mean(values, weight):
+    """sum_b w_b v_b / sum_b w_b, in float32.
+
+    Args:
+      values: [B, ...]; further axes are averaged.
+      weight: [B] not negative; an example of weight 0 does not count, even if its value is NaN.
+
+    Returns:
+      [] float32, NaN if all weights are 0.
+
+    >>> float(weighted_mean(jnp.array([1.0, 5.0, jnp.nan]), jnp.array([1.0, 3.0, 0.0])))
+    4.0
+    """
+    per_example = jnp.asarray(values, jnp.float32).reshape(values.shape[0], -1).mean(-1)  # [B]
+    return jnp.sum(jnp.where(weight > 0, weight * per_example, 0.0)) / jnp.sum(weight)

@@ -163,7 +163,7 @@ def _check_adam(learning_rate, b1, b2, eps, eps_root):
 
 
 def _factor(horizon, warmup, span, shape):
-    """clock -> factor: a linear rise over `warmup`, then shape(progress), progress in [0, 1) through the span."""
+    """Clock -> factor: a linear rise over `warmup`, then shape(progress), progress in [0, 1) through the span."""
     check.known("span", span, SPANS)
     check.between("warmup", warmup, 0.0, 0.999)
     lengths = [horizon.steps(task) for task in range(horizon.tasks)]

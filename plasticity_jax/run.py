@@ -62,7 +62,9 @@ def run(config, workdir, name=None, progress_stream=None):
             job = prepare(plan, dataset.arrays, _remembered(workdir))
             _record_environment(workdir, job)
             with contextlib.closing(_Session(job, workdir, status)) as session:
-                bar = Progress(name or workdir.name, int(sum(plan.lengths)), session.step, len(plan.seeds), progress_stream)
+                bar = Progress(
+                    name or workdir.name, int(sum(plan.lengths)), session.step, len(plan.seeds), progress_stream
+                )
                 with contextlib.closing(bar):
                     state = session.train(bar, asked_to_stop)
         except BaseException as error:
@@ -245,7 +247,7 @@ def _clock(step, task, start):
 
 
 def _dims(job):
-    """name -> {dimension: labels} of every array of the results; shapes come from the programs themselves."""
+    """Name -> {dimension: labels} of every array of the results; shapes come from the programs themselves."""
     plan = job.plan
     segments = max(plan.lengths) // plan.segment_steps
     states = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)[0]

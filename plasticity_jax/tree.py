@@ -35,17 +35,17 @@ def norm(a):
 
 
 def axpy(alpha, x, y):
-    """alpha * x + y, leaf by leaf."""
+    """Alpha * x + y, leaf by leaf."""
     return jax.tree.map(lambda a, b: alpha * a + b, x, y)
 
 
 def scale(alpha, x):
-    """alpha * x, leaf by leaf."""
+    """Alpha * x, leaf by leaf."""
     return jax.tree.map(lambda a: alpha * a, x)
 
 
 def subtract(x, y):
-    """x - y, leaf by leaf."""
+    """X - y, leaf by leaf."""
     return jax.tree.map(jnp.subtract, x, y)
 
 

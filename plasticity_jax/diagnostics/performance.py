@@ -6,8 +6,9 @@ Letters: B examples, C classes.
 import jax.numpy as jnp
 
 from plasticity_jax.base import Diagnostic
+from plasticity_jax.learn import accuracy, weighted_mean
 
-__all__ = ["accuracy", "performance", "weighted_mean"]
+__all__ = ["performance"]
 
 
 def performance(network, objective):
@@ -47,41 +48,3 @@ def performance(network, objective):
 
     names = ("final_accuracy", "final_loss", "test_accuracy")
     return Diagnostic(lambda learner, snapshot: (), apply, {name: {} for name in names})
-
-
-def accuracy(scores, batch):
-    """Weighted share of examples whose highest score is at their label.
-
-    Args:
-      scores: [B, ..., C]; the first of equal scores counts as the highest.
-      batch: "y" [B, ...] class numbers, "weight" [B].
-
-    Returns:
-      [] float32; NaN where "y" is not of an integer type, where a counted score is NaN, or where no example counts.
-
-    >>> batch = {"y": jnp.array([1, 0]), "weight": jnp.array([3.0, 1.0])}
-    >>> float(accuracy(jnp.array([[0.0, 1.0], [0.0, 1.0]]), batch))
-    0.75
-    """
-    labels = batch["y"]
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        return jnp.float32(jnp.nan)
-    hits = (jnp.argmax(scores, -1) == labels).astype(jnp.float32)
-    return weighted_mean(jnp.where(jnp.any(jnp.isnan(scores), -1), jnp.nan, hits), batch["weight"])
-
-
-def weighted_mean(values, weight):
-    """sum_b w_b v_b / sum_b w_b, in float32.
-
-    Args:
-      values: [B, ...]; further axes are averaged.
-      weight: [B] not negative; an example of weight 0 does not count, even if its value is NaN.
-
-    Returns:
-      [] float32, NaN if all weights are 0.
-
-    >>> float(weighted_mean(jnp.array([1.0, 5.0, jnp.nan]), jnp.array([1.0, 3.0, 0.0])))
-    4.0
-    """
-    per_example = jnp.asarray(values, jnp.float32).reshape(values.shape[0], -1).mean(-1)  # [B]
-    return jnp.sum(jnp.where(weight > 0, weight * per_example, 0.0)) / jnp.sum(weight)

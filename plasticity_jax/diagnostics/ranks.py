@@ -7,9 +7,10 @@ import math
 
 import jax.numpy as jnp
 
+from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import check_between, hidden_layers, row_weights, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, row_weights, stack
 
 __all__ = ["feature_matrix", "ranks"]
 
@@ -49,10 +50,9 @@ def ranks(network, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8
     >>> ranks(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims["srank"]
     {'layer': ('fc0',)}
     """
-    check_between("ranks", "delta", delta, 0.0, 1.0)
-    check_between("ranks", "epsilon", epsilon, 0.0)
-    if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1:
-        raise ValueError(f"ranks: max_rows={max_rows!r}, but it must be a whole number, 1 or more.")
+    check.between("ranks.delta", delta, 0.0, 1.0)
+    check.at_least("ranks.epsilon", epsilon, 0.0)
+    check.whole("ranks.max_rows", max_rows)
     layers = hidden_layers(network)
 
     def apply(key, state, learner, snapshot):

@@ -1,4 +1,4 @@
-"""What the families of diagnostics share: names of layers, kernels, counted inputs, checks of settings.
+"""What the families of diagnostics share: names of layers, kernels, counted inputs.
 
 Letters: L layers, N rows (inputs, or inputs times positions), U units.
 """
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from plasticity_jax.tree import path_name
 
-__all__ = ["check_between", "hidden_layers", "kernels", "row_weights", "stack", "to_float32", "weight_layers"]
+__all__ = ["hidden_layers", "kernels", "row_weights", "stack", "to_float32", "weight_layers"]
 
 
 def hidden_layers(network):
@@ -74,19 +74,3 @@ def stack(values):
 def to_float32(tree):
     """The tree in float32, so that sums over half-precision parameters are taken in float32."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
-
-
-def check_between(factory, name, value, low, high=math.inf):
-    """Raise ValueError unless low <= value <= high; a traced setting passes.
-
-    >>> check_between("units", "tau", -1.0, 0.0)
-    Traceback (most recent call last):
-    ...
-    ValueError: units: tau=-1.0, but it must be a number of at least 0.0.
-    """
-    if isinstance(value, jax.core.Tracer):
-        return
-    number = isinstance(value, int | float) or getattr(value, "shape", None) == ()
-    if isinstance(value, bool) or not number or not low <= value <= high:
-        allowed = f"of at least {low}" if high == math.inf else f"between {low} and {high}"
-        raise ValueError(f"{factory}: {name}={value!r}, but it must be a number {allowed}.")

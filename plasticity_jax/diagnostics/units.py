@@ -3,19 +3,18 @@
 Letters: B inputs, H and W positions, U units, c copies that a non-linearity makes of each unit (2 for crelu), N rows.
 """
 
-import math
-
 import jax.numpy as jnp
 
+from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import check_between, hidden_layers, row_weights, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, row_weights, stack
 
 __all__ = ["dead", "dormant", "frequent", "rows_of", "saturating", "units"]
 
 NAMES = ("dead_fraction", "dormant_fraction", "saturated_fraction", "linearised_fraction")
 
 
-def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01, bounds: tuple = ()):
+def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01):
     """Shares of the units of every hidden layer that no longer do what units are for.
 
     A unit of a convolution is its channel. All is measured at the "places", the positions of the inputs of weight > 0;
@@ -24,7 +23,7 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
       dead_fraction        h = 0 exactly, everywhere
       dormant_fraction     s_i <= tau, with the score s_i = mean |h_i| / (mean over the layer's units of mean |h|)
       saturated_fraction   h lies within margin (high - low) / 2 of a bound at `share` or more of the places; NaN
-                           without bounds. A margin of 0.01 means |h| >= 0.99 on tanh
+                           where the activation is unbounded. A margin of 0.01 means |h| >= 0.99 on tanh
       linearised_fraction  z > 0 at `share` or more of the places
 
     Each is [L] float32 between 0 and 1; NaN where an activation is not finite or no input counts. In a layer of zeros
@@ -32,11 +31,10 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
     and its saturation are taken over all of them together.
 
     Args:
-      network: its wiring names the layers.
+      network: its wiring names the layers, its `bounds` the range of each bounded activation.
       tau: threshold of the score, not negative. ReDo's own runs use 0, 0.025 and 0.1.
       share: share of places, 0 to 1, from which a unit counts as saturated or linearised.
       margin: half-width of the bounded range that counts as "at the bound", 0 to 1.
-      bounds: (low, high) of the activation: (-1.0, 1.0) for tanh, (0.0, 1.0) for the sigmoid; () if it is unbounded.
 
     Returns:
       A Diagnostic with four metrics of dimension layer.
@@ -50,19 +48,19 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
     activations |h| > 0.99 instead of units.
 
     >>> from plasticity_jax.base import Network, Wire
-    >>> units(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),)), bounds=(-1.0, 1.0)).dims["dead_fraction"]
+    >>> units(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims["dead_fraction"]
     {'layer': ('fc0',)}
     """
-    check_between("units", "tau", tau, 0.0)
-    check_between("units", "share", share, 0.0, 1.0)
-    check_between("units", "margin", margin, 0.0, 1.0)
-    _check_bounds(bounds)
+    check.at_least("units.tau", tau, 0.0)
+    check.between("units.share", share, 0.0, 1.0)
+    check.between("units.margin", margin, 0.0, 1.0)
     layers = hidden_layers(network)
 
     def measure(outputs, weight, layer):
         width = outputs.preacts[layer].shape[-1]
         h, counted_h = rows_of(outputs.acts[layer], weight, width)
         z, counted_z = rows_of(outputs.preacts[layer], weight, width)
+        bounds = network.bounds.get(layer)
         saturated = frequent(saturating(h, bounds, margin), counted_h, share) if bounds else jnp.nan
         return {
             "dead_fraction": _mean(dead(h, counted_h), h, counted_h),
@@ -127,12 +125,3 @@ def _mean(flags, values, counted):
     """Share of flags, NaN where a value is not finite or nothing counts: comparisons would hide both."""
     known = jnp.any(counted) & jnp.all(jnp.isfinite(values))
     return jnp.where(known, jnp.mean(flags), jnp.nan)
-
-
-def _check_bounds(bounds):
-    """() or two finite numbers in ascending order."""
-    numbers = isinstance(bounds, tuple | list) and all(isinstance(b, int | float) for b in bounds)
-    if numbers and len(bounds) == 0:
-        return
-    if not numbers or len(bounds) != 2 or not -math.inf < bounds[0] < bounds[1] < math.inf:
-        raise ValueError(f"units: bounds={bounds!r}, but it must be () or (low, high), two finite numbers, low < high.")

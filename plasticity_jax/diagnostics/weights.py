@@ -3,10 +3,10 @@
 Letters: I inputs and O outputs of a layer, H and W the extent of a filter, L layers.
 """
 
-from plasticity_jax import tree
+from plasticity_jax import check, tree
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import check_between, kernels, stack, to_float32, weight_layers
+from plasticity_jax.diagnostics.shared import kernels, stack, to_float32, weight_layers
 
 __all__ = ["as_matrix", "weights"]
 
@@ -41,7 +41,7 @@ def weights(network, delta: float = 0.01):
     >>> weights(network).dims["spectral_norm"]
     {'layer': ('fc0',)}
     """
-    check_between("weights", "delta", delta, 0.0, 1.0)
+    check.between("weights.delta", delta, 0.0, 1.0)
     layers = weight_layers(network)
 
     def apply(key, state, learner, snapshot):

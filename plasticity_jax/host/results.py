@@ -96,7 +96,7 @@ class Results:
 
 
 def _shared_labels(dims):
-    """dimension -> the labels of all metrics, in the order in which they first appear."""
+    """Dimension -> the labels of all metrics, in the order in which they first appear."""
     shared = {}
     for own in dims.values():
         for dimension, labels in own.items():

@@ -28,7 +28,7 @@ def softmax_head(spec):
 
 
 def linear_head(spec):
-    """Regression onto the one-hot label: squared error, mean over the K outputs. Labels [B, K] are taken as they are."""
+    """Regression onto the one-hot label, or onto labels [B, K]: squared error, mean over the K outputs."""
     classes = spec["classes"]
 
     def loss(outputs, batch):

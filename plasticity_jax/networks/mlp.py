@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.base import Network, Outputs, Variables, Wire
-from plasticity_jax.networks.layers import ACTIVATIONS, Dense, Norm, check_layers
+from plasticity_jax.networks.layers import ACTIVATIONS, BOUNDS, Dense, Norm, check_layers
 
 __all__ = ["linear", "mlp"]
 
@@ -60,7 +60,7 @@ def mlp(
         del key, train  # neither dropout nor batch statistics
         return module.apply({"params": variables.params}, x.reshape(x.shape[0], -1)), variables.stats
 
-    return Network(init, apply, _wiring(len(widths), norm))
+    return Network(init, apply, _wiring(len(widths), norm), _bounds(len(widths), activation, norm, norm_place))
 
 
 def linear(input_shape, outputs, kernel_init: str = "lecun_normal", bias_init: str = "zeros"):
@@ -93,6 +93,13 @@ class _MLP(nn.Module):
                 x = Norm(self.norm, name=f"norm{i}")(x)
             acts[f"fc{i}"] = x
         return Outputs(Dense(self.outputs, self.kernel_init, self.bias_init, name="head")(x), acts, preacts)
+
+
+def _bounds(depth, activation, norm, norm_place):
+    """What comes out of a bounded activation is bounded, unless a norm stretches it afterwards."""
+    if activation not in BOUNDS or (norm != "none" and norm_place == "after"):
+        return {}
+    return {f"fc{i}": BOUNDS[activation] for i in range(depth)}
 
 
 def _wiring(depth, norm):

@@ -82,12 +82,16 @@ def random_labels(
 
     def relabel(key, old, share):
         count = jnp.round(share * images)
-        chosen = jax.random.permutation(jax.random.fold_in(key, CHOICE), images)  # the first `count` of these get a new label
+        chosen = jax.random.permutation(
+            jax.random.fold_in(key, CHOICE), images
+        )  # the first `count` of these get a new label
         if labels == "independent":
             new = jax.random.randint(jax.random.fold_in(key, LABEL), (images,), 0, spec["classes"])
         else:
             shuffle = jnp.where(
-                jnp.arange(images) < count, jax.random.uniform(jax.random.fold_in(key, LABEL), (images,)), 1.0 + jnp.arange(images)
+                jnp.arange(images) < count,
+                jax.random.uniform(jax.random.fold_in(key, LABEL), (images,)),
+                1.0 + jnp.arange(images),
             )
             new = old[chosen[jnp.argsort(shuffle)]]
             return old.at[chosen].set(new)

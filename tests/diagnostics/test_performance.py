@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from plasticity_jax.base import Clock, Learner, Network, Objective, Outputs, Snapshot
-from plasticity_jax.diagnostics.performance import accuracy, performance, weighted_mean
+from plasticity_jax.diagnostics.performance import performance
+from plasticity_jax.learn import accuracy, weighted_mean
 
 # the scores of an example are its inputs plus a parameter; the "train" flag and the key would show if they were misused
 NETWORK = Network(None, lambda key, variables, x, train: (Outputs(x + variables + 100.0 * train, {}, {}), {}))
