@@ -41,7 +41,7 @@ setuptools.setup(
         "atari": ["ale-py>=0.11", "gymnasium>=1.0"],
         "slurm": ["submitit>=1.5"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
-        "dev": REPORT + ["tensorboardX>=2.6"] + TEST,
+        "dev": [*REPORT, "tensorboardX>=2.6", *TEST],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -274,7 +274,7 @@ class TestDiagnostics:
         conforms(self.measured(name), 1e-3)
 
     def test_dims_are_the_shapes(self, name):
-        state, metrics = self.measured(name)(two_keys()[0])
+        _, metrics = self.measured(name)(two_keys()[0])
         member = self.member(name)
         assert set(metrics) == set(member.dims)
         for metric, dims in member.dims.items():

@@ -81,21 +81,15 @@ def random_labels(
         return state._replace(labels=relabel(key, state.labels, fraction), order=jax.random.fold_in(key, ORDER))
 
     def relabel(key, old, share):
-        count = jnp.round(share * images)
-        chosen = jax.random.permutation(
-            jax.random.fold_in(key, CHOICE), images
-        )  # the first `count` of these get a new label
+        fresh = jnp.arange(images) < jnp.round(share * images)
+        chosen = jax.random.permutation(jax.random.fold_in(key, CHOICE), images)  # the fresh ones come first
+        key = jax.random.fold_in(key, LABEL)
         if labels == "independent":
-            new = jax.random.randint(jax.random.fold_in(key, LABEL), (images,), 0, spec["classes"])
-        else:
-            shuffle = jnp.where(
-                jnp.arange(images) < count,
-                jax.random.uniform(jax.random.fold_in(key, LABEL), (images,)),
-                1.0 + jnp.arange(images),
-            )
-            new = old[chosen[jnp.argsort(shuffle)]]
-            return old.at[chosen].set(new)
-        return old.at[chosen].set(jnp.where(jnp.arange(images) < count, new, old[chosen]))
+            new = jax.random.randint(key, (images,), 0, spec["classes"])
+        else:  # sorting by these numbers shuffles the fresh ones and leaves the rest where they are
+            place = jnp.where(fresh, jax.random.uniform(key, (images,)), 1.0 + jnp.arange(images))
+            new = old[chosen[jnp.argsort(place)]]
+        return old.at[chosen].set(jnp.where(fresh, new, old[chosen]))
 
     def sample(key, state, data, step):
         index, weight = draw(key, state.order, step, images, batch)

@@ -1,0 +1,191 @@
+"""Streams against straightforward statements of what they are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from records import SIDE, arrays, spec
+
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.streams import order
+from plasticity_jax.streams.images import draw_rows, scale
+from plasticity_jax.streams.permuted_pixels import permuted_pixels
+from plasticity_jax.streams.random_labels import random_labels
+
+KEY = jax.random.key(7)
+
+
+def task_keys(count):
+    return [for_step(KEY, Purpose.TASK, task) for task in range(count)]
+
+
+def tasks(stream, count, data):
+    states = [stream.init(KEY, data)]
+    for key in task_keys(count)[1:]:
+        states.append(stream.advance(key, states[-1], data))
+    return states
+
+
+class TestOrder:
+    @pytest.mark.parametrize(("n", "batch"), [(1, 1), (2, 1), (7, 3), (16, 16), (60, 7), (1200, 16), (10_000, 16)])
+    def test_every_row_once_per_epoch_across_batches(self, n, batch):
+        steps = min(2 * n, 3 * n // batch + 1)
+        draw = jax.jit(jax.vmap(lambda step: order.shuffled(None, KEY, step, n, batch)))
+        rows, weight = draw(jnp.arange(steps))
+        rows = np.asarray(rows).reshape(-1)
+        assert (np.asarray(weight) == 1).all()
+        epochs = [rows[i : i + n] for i in range(0, len(rows) - n + 1, n)]
+        assert epochs and all((np.sort(epoch) == np.arange(n)).all() for epoch in epochs)
+        if n > 7:
+            assert (epochs[0] != epochs[1]).any()
+
+    def test_ragged_epochs_end_with_weight_0(self):
+        n, batch = 10, 4
+        draw = jax.vmap(lambda step: order.shuffled_ragged(None, KEY, step, n, batch))
+        rows, weight = map(np.asarray, draw(jnp.arange(6)))
+        assert weight.sum(1).tolist() == [4, 4, 2, 4, 4, 2]
+        for epoch in range(2):
+            seen = rows[3 * epoch : 3 * epoch + 3][weight[3 * epoch : 3 * epoch + 3] == 1]
+            assert sorted(seen) == list(range(n))
+
+    def test_independent_rows_are_uniform(self):
+        rows, _ = jax.vmap(lambda i: order.independent(jax.random.fold_in(KEY, i), None, 0, 5, 8))(jnp.arange(2_000))
+        assert_uniform(np.bincount(np.asarray(rows).ravel(), minlength=5))
+
+    @pytest.mark.parametrize("n", [10, 24, 97])
+    def test_shuffles_are_uniform(self, n):
+        """Places of a row, pairs of neighbours, and steps from one place to the next, over many keys."""
+        keys = jax.random.split(KEY, 20_000)
+        every_place = jnp.arange(n)
+        shuffle = jax.jit(jax.vmap(lambda key: order._rows(key, jnp.zeros(n, int), every_place, n)))
+        rows = np.asarray(shuffle(keys))
+        assert_uniform(rows[:, 0], n)
+        assert_uniform(rows[:, n // 2] * n + rows[:, -1], n * n, never=np.arange(n) * (n + 1))
+        assert_uniform((rows[:, 1] - rows[:, 0]) % n, n, never=[0])
+        assert_uniform(np.argmax(rows == 3, 1), n)
+
+    def test_epochs_of_one_key_are_independent(self):
+        n = 12
+        epochs = jax.vmap(lambda e: order._rows(KEY, jnp.full(n, e), jnp.arange(n), n))(jnp.arange(6_000))
+        epochs = np.asarray(epochs)
+        assert_uniform(epochs[:-1, 0] * n + epochs[1:, 0], n * n)
+
+    def test_the_order_of_a_large_set_is_a_shuffle(self):
+        rows = np.asarray(jax.jit(lambda: order._rows(KEY, jnp.zeros(60_000, int), jnp.arange(60_000), 60_000))())
+        assert abs(np.corrcoef(rows, np.arange(60_000))[0, 1]) < 0.02
+        assert abs(np.corrcoef(rows[1:], rows[:-1])[0, 1]) < 0.02
+
+
+def assert_uniform(values, bins=None, never=()):
+    """Chi-square at 5 standard deviations: fails once in some million keys."""
+    counts = np.asarray(values) if bins is None else np.bincount(values, minlength=bins)
+    assert (counts[list(never)] == 0).all()
+    counts = np.delete(counts, never)
+    expected = counts.sum() / len(counts)
+    chi2, freedom = ((counts - expected) ** 2 / expected).sum(), len(counts) - 1
+    assert abs(chi2 - freedom) < 5 * np.sqrt(2 * freedom), (chi2, freedom)
+
+
+def test_scale_is_the_formula():
+    x = jnp.array([[0, 51, 255]], jnp.uint8)
+    np.testing.assert_allclose(scale(x, 0.5, 0.25), (np.array([[0, 51, 255]]) / 255 - 0.5) / 0.25, rtol=1e-6)
+    image = jnp.full((1, 2, 2, 3), 255, jnp.uint8)
+    np.testing.assert_allclose(scale(image, (0.0, 0.5, 1.0), (1.0, 0.5, 0.1))[0, 0, 0], [1.0, 1.0, 0.0], atol=1e-5)
+
+
+def test_a_run_sees_distinct_images_and_all_of_them_when_asked():
+    rows = np.asarray(draw_rows(KEY, arrays(), 18))
+    assert len(set(rows)) == 18 and rows.max() < 60 and (rows != np.arange(18)).any()
+    assert draw_rows(KEY, arrays(), 60).tolist() == list(range(60))
+
+
+class TestRandomLabels:
+    def test_images_stay_and_labels_are_drawn_anew(self):
+        states = tasks(random_labels(spec(300), 8, 5, images=300), 3, arrays(300))
+        assert all((s.rows == states[0].rows).all() for s in states)
+        for a, b in zip(states, states[1:], strict=False):
+            same = float((a.labels == b.labels).mean())
+            assert abs(same - 1 / 3) < 0.14  # 5 standard deviations of 300 draws
+            assert (jax.random.key_data(a.order) != jax.random.key_data(b.order)).any()
+
+    def test_permuted_labels_keep_the_class_balance(self):
+        data = arrays(60)
+        states = tasks(random_labels(spec(60), 8, 5, images=60, labels="permuted"), 3, data)
+        own = np.bincount(np.asarray(data["train"]["y"]), minlength=3)
+        assert all((np.bincount(np.asarray(s.labels), minlength=3) == own).all() for s in states)
+        assert (states[0].labels != data["train"]["y"]).any() and (states[1].labels != states[0].labels).any()
+
+    @pytest.mark.parametrize("labels", ["independent", "permuted"])
+    @pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
+    def test_fraction_bounds_what_changes(self, labels, fraction):
+        states = tasks(random_labels(spec(60), 8, 5, images=60, labels=labels, fraction=fraction), 4, arrays(60))
+        changed = [int((a.labels != b.labels).sum()) for a, b in zip(states, states[1:], strict=False)]
+        assert all(c <= round(60 * fraction) for c in changed)
+        assert (max(changed) > 0) == (fraction > 0)
+        first = tasks(random_labels(spec(60), 8, 5, images=60, labels=labels), 1, arrays(60))[0]
+        assert (states[0].labels == first.labels).all()  # the first task draws all labels whatever the fraction
+
+    def test_a_batch_is_the_images_with_their_labels(self):
+        data, stream = arrays(), random_labels(spec(), 8, 5, images=18, mean=0.5, std=0.5)
+        state = stream.init(KEY, data)
+        batch = stream.sample(KEY, state, data, jnp.int32(2))
+        index, _ = order.shuffled(None, state.order, jnp.int32(2), 18, 5)
+        images = np.asarray(data["train"]["x"])[np.asarray(state.rows)[index]]
+        np.testing.assert_allclose(batch["x"], (images / 255 - 0.5) / 0.5, atol=1e-6)
+        assert (batch["y"] == state.labels[index]).all()
+
+    def test_evaluation_is_on_the_tasks_own_inputs_and_there_is_no_test_set(self):
+        data, stream = arrays(), random_labels(spec(), 8, 5, images=18, evaluation=10)
+        state = stream.init(KEY, data)
+        batch = stream.evaluate(state, data, "train")
+        assert batch["x"].shape == (10, SIDE, SIDE, 1) and (batch["y"] == state.labels[:10]).all()
+        assert stream.evaluate(state, data, "test")["weight"].sum() == 0
+
+
+class TestPermutedPixels:
+    def test_one_permutation_per_task_for_training_and_test(self):
+        data = arrays()
+        stream = permuted_pixels(spec(), 12, 5, images=0)
+        for state in tasks(stream, 3, data):
+            pixels = np.asarray(state.pixels)
+            assert sorted(pixels) == list(range(SIDE * SIDE))
+            for split in ("train", "test"):
+                batch = stream.evaluate(state, data, split)
+                flat = np.asarray(data[split]["x"]).reshape(-1, SIDE * SIDE)[:, pixels] / 255
+                np.testing.assert_allclose(batch["x"].reshape(flat.shape), flat, atol=1e-6)
+                assert (batch["y"] == data[split]["y"]).all()
+
+    def test_the_first_task_can_be_left_alone(self):
+        states = tasks(permuted_pixels(spec(), 12, 5, images=0, first_identity=True), 2, arrays())
+        assert (states[0].pixels == np.arange(SIDE * SIDE)).all() and (states[1].pixels != states[0].pixels).any()
+
+    def test_online_permuted_mnist_shows_each_image_once(self):
+        """Dohare et al. 2024: batch 1, as many steps as images."""
+        data, stream = arrays(), permuted_pixels(spec(), 60, 1, images=0)
+        state = stream.init(KEY, data)
+        steps = jnp.arange(stream.steps(0))
+        labels = jax.vmap(lambda i: order.shuffled(None, state.order, i, 60, 1)[0][0])(steps)
+        assert sorted(labels.tolist()) == list(range(60))
+        batches = jax.vmap(lambda i: stream.sample(KEY, state, data, i))(steps)
+        assert (batches["y"][:, 0] == data["train"]["y"][labels]).all()
+
+
+@pytest.mark.parametrize(
+    ("factory", "settings", "words"),
+    [
+        (random_labels, {"images": 61}, "images=61.*60 training images"),
+        (random_labels, {"images": 10, "batch": 11}, "batch=11.*10 examples"),
+        (random_labels, {"images": 10, "batch": 0}, "batch=0"),
+        (random_labels, {"images": 10, "batch": 2, "steps": 0}, "steps=0"),
+        (random_labels, {"images": 10, "batch": 2, "labels": "permutd"}, "Did you mean 'permuted'"),
+        (random_labels, {"images": 10, "batch": 2, "fraction": 1.5}, "fraction=1.5"),
+        (random_labels, {"images": 10, "batch": 2, "order": "sorted"}, "order='sorted'"),
+        (random_labels, {"images": 10, "batch": 2, "std": 0.0}, "std=0.0"),
+        (random_labels, {"images": 10, "batch": 2, "mean": (0.1, 0.2)}, "2 entries.*1 channels"),
+        (permuted_pixels, {"images": -1}, "images=-1"),
+        (permuted_pixels, {"images": 10, "batch": 2, "evaluation": 0}, "evaluation=0"),
+    ],
+)
+def test_bad_settings_are_refused(factory, settings, words):
+    with pytest.raises(ValueError, match=words):
+        factory(spec(), **settings)
