@@ -140,7 +140,8 @@ def _over_runs(one, *, mesh, runs_per_batch):
             out_specs=split,
             check_vma=False,  # with the check, shard_map refuses the first `cond`
         )
-        return jax.tree.map(lambda a: a[:runs], sharded(settings, states, extra, *rest))
+        results = sharded(settings, states, extra, *rest)
+        return results if runs % (mesh.size * size) == 0 else jax.tree.map(lambda a: a[:runs], results)
 
     return mapped
 

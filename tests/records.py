@@ -83,3 +83,6 @@ def assert_close(a, b, tolerance=1e-5):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(raw(a), raw(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+KEYED = jax.random.key(5, impl="threefry2x32")

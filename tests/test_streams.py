@@ -1,5 +1,7 @@
 """Streams against straightforward statements of what they are."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,7 +105,7 @@ class TestRandomLabels:
     def test_images_stay_and_labels_are_drawn_anew(self):
         states = tasks(random_labels(spec(300), 8, 5, images=300), 3, arrays(300))
         assert all((s.rows == states[0].rows).all() for s in states)
-        for a, b in zip(states, states[1:], strict=False):
+        for a, b in itertools.pairwise(states):
             same = float((a.labels == b.labels).mean())
             assert abs(same - 1 / 3) < 0.14  # 5 standard deviations of 300 draws
             assert (jax.random.key_data(a.order) != jax.random.key_data(b.order)).any()
@@ -119,7 +121,7 @@ class TestRandomLabels:
     @pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
     def test_fraction_bounds_what_changes(self, labels, fraction):
         states = tasks(random_labels(spec(60), 8, 5, images=60, labels=labels, fraction=fraction), 4, arrays(60))
-        changed = [int((a.labels != b.labels).sum()) for a, b in zip(states, states[1:], strict=False)]
+        changed = [int((a.labels != b.labels).sum()) for a, b in itertools.pairwise(states)]
         assert all(c <= round(60 * fraction) for c in changed)
         assert (max(changed) > 0) == (fraction > 0)
         first = tasks(random_labels(spec(60), 8, 5, images=60, labels=labels), 1, arrays(60))[0]

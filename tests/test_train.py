@@ -1,0 +1,306 @@
+"""The training of one run against a plain loop, and many runs against one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from records import CLASSES, arrays, assert_close, assert_same, batch, clock, network, objective, raw, spec
+
+from plasticity_jax import sweep, tree
+from plasticity_jax.base import Experiment, Intervention, Learner, Snapshot
+from plasticity_jax.diagnostics import DIAGNOSTICS
+from plasticity_jax.keys import Purpose, for_seeds, for_step
+from plasticity_jax.learn import accuracy, learn, weighted_mean
+from plasticity_jax.schedule import at_boundary, chain
+from plasticity_jax.streams import STREAMS
+from plasticity_jax.train import supervised
+
+KEY = for_seeds([3])[0]
+STEPS = 20
+
+
+def stream(name="random_labels", **settings):
+    return STREAMS[name](spec(), **{"steps": STEPS, "batch": 5, "images": 18, **settings})
+
+
+def trainer(optimizer=None, intervention=None, segment_steps=10, **settings):
+    return supervised(
+        network(), objective(), stream(**settings), optimizer or optax.adam(1e-2), segment_steps,
+        intervention or Intervention(),
+    )  # fmt: skip
+
+
+def task(member, state, number=0):
+    """One whole task; returns the state and the metrics of its segments."""
+    metrics = []
+    for first in range(number * STEPS, (number + 1) * STEPS, 10):
+        state, found = jax.jit(member.run_segment)(state, arrays(), clock(first, number, number * STEPS))
+        metrics.append(found)
+    return state, metrics
+
+
+def test_training_is_a_plain_loop_of_optax():
+    data, member, source, tx = arrays(), trainer(), stream(), optax.adam(1e-2)
+    state = jax.jit(member.init)(KEY, data)
+    trained, metrics = task(member, state)
+
+    params = network().init(for_step(KEY, Purpose.INIT)).params
+    opt_state, labels = tx.init(params), source.init(KEY, data)
+    losses, hits = [], []
+
+    @jax.jit
+    def one(params, opt_state, step):
+        examples = source.sample(for_step(KEY, Purpose.BATCH, step), labels, data, step)
+
+        def loss(p):
+            logits = network().apply(KEY, state.learner.variables._replace(params=p), examples["x"], True)[0].y
+            return optax.softmax_cross_entropy_with_integer_labels(logits, examples["y"]).mean(), logits
+
+        (value, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = tx.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value, (logits.argmax(-1) == examples["y"]).mean()
+
+    for step in range(STEPS):
+        params, opt_state, value, hit = one(params, opt_state, jnp.int32(step))
+        losses.append(float(value))
+        hits.append(float(hit))
+    assert_close(trained.learner.variables.params, params)
+    for i, found in enumerate(metrics):
+        assert float(found["online_loss"]) == pytest.approx(np.mean(losses[10 * i : 10 * i + 10]), rel=1e-4)
+        assert float(found["online_accuracy"]) == pytest.approx(np.mean(hits[10 * i : 10 * i + 10]), rel=1e-4)
+
+
+def test_weights_of_a_ragged_batch_count():
+    net, tx = network(), optax.sgd(0.1)
+    variables = net.init(KEY)
+    full = batch(KEY, 4)
+    padded = jax.tree.map(lambda a: jnp.concatenate([a, a[:2]]), full)
+    padded["weight"] = padded["weight"].at[4:].set(0.0)
+    learning, learner = learn(net, objective(), tx), Learner(variables, tx.init(variables.params))
+    after = [
+        learning.step(KEY, (), learner, Snapshot(clock(), variables, examples))[1].variables.params
+        for examples in (full, padded)
+    ]
+    assert_close(*after, tolerance=1e-6)
+
+
+def test_hooks_run_in_their_order_and_see_what_they_may():
+    seen = {}
+
+    def init(key, learner, snapshot):
+        seen["init"] = snapshot.outputs.y.shape
+        return {"count": jnp.int32(0)}, learner
+
+    def loss(key, state, params, snapshot):
+        assert snapshot.outputs is not None and snapshot.loss is not None and snapshot.gradients is None
+        return 0.5 * tree.dot(params, params)
+
+    def gradients(key, state, gradients, learner, snapshot):
+        assert_same(gradients, snapshot.gradients)
+        return jax.tree.map(lambda g: 2.0 * g, gradients)
+
+    def update(key, state, learner, snapshot):
+        assert snapshot.updates is not None and snapshot.interventions == ()
+        moved = tree.subtract(learner.variables.params, seen["before"])
+        seen["moved"], seen["updates"], seen["gradients"] = moved, snapshot.updates, snapshot.gradients
+        return {"count": state["count"] + 1}, learner
+
+    member = Intervention(init, loss, gradients, update)
+    net, tx = network(), optax.sgd(0.1)
+    variables = net.init(KEY)
+    seen["before"] = variables.params
+    examples = batch(KEY)
+    learning, learner = learn(net, objective(), tx, member), Learner(variables, tx.init(variables.params))
+    state, learner = member.init(
+        KEY, learner, Snapshot(clock(), variables, examples, net.apply(KEY, variables, examples["x"], False)[0])
+    )
+    state, learner, _ = learning.step(KEY, state, learner, Snapshot(clock(), variables, examples))
+    plain = learn(net, objective(), tx).gradient(
+        KEY, (), learner._replace(variables=variables), Snapshot(clock(), variables, examples)
+    )[0]
+    assert int(state["count"]) == 1 and seen["init"] == (12, CLASSES)
+    assert_close(seen["gradients"], jax.tree.map(jnp.add, plain.gradients, variables.params))  # + the penalty's
+    assert_close(seen["updates"], tree.scale(-0.2, seen["gradients"]))  # after the gradients hook
+    assert_close(seen["moved"], seen["updates"])
+
+
+def test_boundary_hooks_act_between_tasks_on_the_new_task():
+    spy = at_boundary(
+        Intervention(
+            init=lambda key, learner, snapshot: ((learner.variables.params, snapshot.batch["y"]), learner),
+            update=lambda key, state, learner, snapshot: ((learner.variables.params, snapshot.batch["y"]), learner),
+        )
+    )
+    member = trainer(intervention=chain(spy=spy))
+    state, _ = task(member, jax.jit(member.init)(KEY, arrays()))
+    new = jax.jit(member.advance)(state, arrays(), clock(STEPS, 1, STEPS))
+    params, labels = new.interventions["spy"]
+    assert_same(params, state.learner.variables.params)
+    first = stream().sample(for_step(KEY, Purpose.BATCH, STEPS), new.source, arrays(), jnp.int32(0))
+    assert (labels == first["y"]).all()
+    assert (new.source.labels != state.source.labels).any() and (new.source.rows == state.source.rows).all()
+
+
+def test_task_sequence_and_initial_weights_do_not_depend_on_the_method():
+    noisy = Intervention(update=lambda key, state, learner, snapshot: (state, learner._replace(
+        variables=tree.axpy(0.01, tree.random_like(key, learner.variables), learner.variables))))  # fmt: skip
+    states = []
+    for intervention, optimizer in ((Intervention(), optax.adam(1e-2)), (chain(noise=noisy), optax.sgd(0.1))):
+        member = trainer(optimizer, intervention)
+        state = jax.jit(member.init)(KEY, arrays())
+        trained, _ = task(member, state)
+        states.append((state.initial, jax.jit(member.advance)(trained, arrays(), clock(STEPS, 1, STEPS)).source))
+    assert_same(*states)
+
+
+def test_a_diverged_run_goes_back_to_the_start_of_its_segment_and_stays_there():
+    member = trainer(optax.sgd(1e30))
+    state = jax.jit(member.init)(KEY, arrays())
+    broken, metrics = task(member, state)
+    assert bool(broken.diverged) and not np.isfinite(metrics[0]["online_loss"])
+    assert_same(broken.learner, state.learner)
+    next_task = jax.jit(member.advance)(broken, arrays(), clock(STEPS, 1, STEPS))
+    assert_same(next_task.learner, state.learner)
+    assert (next_task.source.labels != state.source.labels).any()  # its tasks go on
+
+
+def test_the_snapshot_is_of_the_whole_task_in_evaluation_mode():
+    member = trainer()
+    state = jax.jit(member.init)(KEY, arrays())
+    snapshot = jax.jit(member.snapshot)(state, arrays(), clock(STEPS))
+    assert snapshot.batch["x"].shape[0] == 18 and float(snapshot.batch["test"]["weight"].sum()) == 0
+    expected = objective().loss(snapshot.outputs, snapshot.batch).mean()
+    assert float(snapshot.loss) == pytest.approx(float(expected), rel=1e-5)
+    updates, _ = optax.adam(1e-2).update(snapshot.gradients, state.learner.opt_state, state.learner.variables.params)
+    assert_close(snapshot.updates, updates)
+
+
+def test_accuracy_and_weighted_mean():
+    scores, weight = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([1.0, 1.0, 0.0])
+    assert float(accuracy(scores, {"y": jnp.array([0, 0, 0]), "weight": weight})) == 0.5
+    assert np.isnan(accuracy(scores, {"y": jnp.array([0.0, 0.0, 0.0]), "weight": weight}))
+    assert np.isnan(weighted_mean(jnp.ones(2), jnp.zeros(2)))
+
+
+def make(settings):
+    net, problem = network(), objective()
+    member = trainer(optax.adam(settings.get("rate", 1e-2)))
+    return Experiment(member, {"performance": DIAGNOSTICS["performance"](net, problem)})
+
+
+@functools.cache
+def run_programs(runs, devices, runs_per_batch, rate=False):
+    """Two tasks of `runs` runs, trained and measured."""
+    mesh = sweep.runs_mesh(runs, devices)
+    settings = {"rate": jnp.asarray(np.linspace(1e-3, 1e-2, runs), jnp.float32)} if rate else {}
+    programs = sweep.programs(make, mesh, runs_per_batch)
+    settings, keys = sweep.place(mesh, (settings, for_seeds(range(runs))))
+    data = sweep.replicate(mesh, arrays())
+    states, diagnostics = programs.init(settings, keys, data)
+    metrics = []
+    for number in range(2):
+        if number:
+            states = programs.advance(settings, states, data, clock(STEPS, 1, STEPS))
+        for first in range(number * STEPS, (number + 1) * STEPS, 10):
+            states, found = programs.run_segment(settings, states, data, clock(first, number, number * STEPS))
+            metrics.append(jax.device_get(found))
+    now = clock(2 * STEPS, 1, STEPS)
+    _, measured = programs.measure(settings, states, diagnostics, data, now, ("performance",))
+    return (
+        jax.device_get(jax.tree.map(lambda a: a, jax.tree.leaves(raw(states)))),
+        metrics,
+        jax.device_get(measured),
+        cache,
+    )
+
+
+def lanes(result, chosen):
+    states, metrics, measured = result
+    return jax.tree.map(lambda a: np.asarray(a)[list(chosen)], (states, metrics, measured))
+
+
+def test_any_number_of_devices_gives_the_same_bits():
+    assert_same(run_programs(4, 1, 1), run_programs(4, 2, 1))
+
+
+def test_run_k_of_a_sweep_is_the_same_run_alone():
+    many, one = run_programs(4, 2, 1), run_programs(1, 1, 1)
+    assert_same(lanes(many, [0]), lanes(one, [0]))
+
+
+def test_runs_that_do_not_divide_the_devices():
+    assert_same(lanes(run_programs(3, 2, 1), range(3)), lanes(run_programs(4, 2, 1), range(3)))
+
+
+@pytest.mark.parametrize(("runs", "devices", "together"), [(4, 1, 4), (4, 2, 2), (3, 1, 2)])
+def test_vmapped_runs_agree_with_single_ones(runs, devices, together):
+    for a, b in zip(jax.tree.leaves(lanes(run_programs(runs, devices, together), range(runs))),
+                    jax.tree.leaves(lanes(run_programs(4, 2, 1), range(runs))), strict=True):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_runs_differ():
+    assert len({float(v) for v in run_programs(4, 2, 1)[2]["final_loss"]}) == 4
+
+
+def test_one_program_of_each_serves_all_tasks():
+    traces = []
+
+    def counted(settings):
+        traces.append(1)
+        return make(settings)
+
+    programs, keys = sweep.programs(counted, sweep.runs_mesh(1, 1)), for_seeds([0])
+    states, _ = programs.init({}, keys, arrays())
+    for number in range(3):
+        if number:
+            states = programs.advance({}, states, arrays(), clock(number * STEPS, number, number * STEPS))
+        states, _ = programs.run_segment({}, states, arrays(), clock(number * STEPS, number, number * STEPS))
+    assert len(traces) == 3  # init, advance, run_segment
+
+
+def test_a_setting_of_the_grid_acts_on_its_run():
+    measured = run_programs(3, 1, 1, rate=True)[2]
+    plain = run_programs(4, 2, 1)[2]
+    assert measured["final_loss"][2] == pytest.approx(plain["final_loss"][2], rel=1e-4)  # rate 1e-2, traced
+    assert abs(measured["final_loss"][0] - plain["final_loss"][0]) > 1e-3  # rate 1e-3
+
+
+def test_a_subject_is_measured_in_place_of_the_learner():
+    mesh = sweep.runs_mesh(2, 1)
+    programs = sweep.programs(make, mesh)
+    states, diagnostics = programs.init({}, for_seeds([0, 1]), arrays())
+    states, _ = programs.run_segment({}, states, arrays(), clock())
+    before = jax.device_get(raw(states))
+
+    def initial(state):
+        return state._replace(learner=state.learner._replace(variables=state.initial))
+
+    args = ({}, states, diagnostics, arrays(), clock(10), ("performance",))
+    trained, untrained = programs.measure(*args)[1], programs.measure(*args, initial)[1]
+    assert (trained["final_loss"] < untrained["final_loss"]).all()
+    assert_same(before, jax.device_get(raw(states)))
+
+
+def test_too_many_devices_are_refused():
+    with pytest.raises(ValueError, match=r"parallel\.devices=99, but there are 2"):
+        sweep.runs_mesh(4, 99)
+
+
+def test_batch_size_on_cpu_is_one_run_at_a_time_unless_asked():
+    mesh = sweep.runs_mesh(8, 2)
+    assert sweep.batch_size(0, 8, mesh, None) == 1
+    assert sweep.batch_size(3, 8, mesh, None) == 3
+    assert sweep.batch_size(99, 8, mesh, None) == 4
+
+
+def test_the_training_program_exports_for_other_backends():
+    mesh = sweep.runs_mesh(2, 1)
+    programs = sweep.programs(make, mesh, 2)
+    keys = for_seeds([0, 1])
+    states = jax.eval_shape(programs.init, {}, keys, arrays())[0]
+    exported = jax.export.export(programs.run_segment, platforms=["tpu", "cuda"])({}, states, arrays(), clock())
+    assert exported.platforms == ("tpu", "cuda") and len(exported.mlir_module_serialized) > 1_000
