@@ -188,6 +188,8 @@ def text_of(value):
     """A number with three digits, a spread as `median [low, high]`, anything else as it is."""
     if isinstance(value, dict):
         return f"{text_of(value['median'])} [{text_of(value['low'])}, {text_of(value['high'])}]"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

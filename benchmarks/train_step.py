@@ -19,7 +19,6 @@ unless --data names a folder that holds MNIST: no contender's time depends on th
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import os
@@ -36,12 +35,12 @@ ELSEWHERE = ("accelerator", "memory", "diagnostics", "export")
 LARGE_ARGUMENTS = ("--widths", "1024,1024", "--batch", 512, "--images", 10_000)
 
 
-def torch_workers(given, *arguments, processes):
-    """Workers that run the PyTorch loop: one thread each on a core of its own, or one with a thread for every core."""
+def torch_workers(given, *arguments, shared):
+    """Workers that run the PyTorch loop: one with a thread for every core if `shared`, else one thread on each core."""
     cores = sorted(os.sched_getaffinity(0))
     command = ("peers/torch_random_labels.py", "--serve", *given.data_arguments, *arguments)
     new = functools.partial(timing.Worker, python=given.peers)
-    if processes == 1:
+    if shared:
         return [new(*command, "--threads", len(cores))]
     return [new(*command, "--threads", 1, "--core", core, environment=timing.ONE_THREAD) for core in cores]
 
@@ -60,7 +59,7 @@ def small(given, limits):
         if given.compile:
             kinds["fused Adam, compiled"] = ("--adam", "fused", "--compile")
         for name, extra in kinds.items():
-            teams[f"PyTorch, {name}"] = torch_workers(given, *extra, "--steps", torch_steps, processes=0)
+            teams[f"PyTorch, {name}"] = torch_workers(given, *extra, "--steps", torch_steps, shared=False)
     rates = timing.race(teams, given.rounds)
     limit = _limit_seconds(roofline.SMALL, limits, "small")
     found = timing.compared("MLP 784-100-100-10, batch 16", rates, limit)
@@ -84,8 +83,8 @@ def large(given, limits):
     if given.peers:
         for name, extra in {"default Adam": (), "fused Adam": ("--adam", "fused")}.items():
             extra = (*LARGE_ARGUMENTS, *extra, "--steps", steps, "--warm-up", min(steps, 10))
-            teams[f"PyTorch, {name}, one process"] = torch_workers(given, *extra, processes=1)
-            teams[f"PyTorch, {name}, a process a core"] = torch_workers(given, *extra, processes=0)
+            teams[f"PyTorch, {name}, one process"] = torch_workers(given, *extra, shared=True)
+            teams[f"PyTorch, {name}, a process a core"] = torch_workers(given, *extra, shared=False)
     rates = timing.race(teams, given.rounds)
     limit = _limit_seconds(roofline.LARGE, limits, "large")
     found = timing.compared("MLP 784-1024-1024-10, batch 512", rates, limit)
@@ -201,7 +200,10 @@ def options(arguments=None):
         if name not in MEASURES:
             parser.error(f"--only {name}: there are {', '.join(MEASURES)}.")
     given.rounds = 1 if given.quick else given.rounds
-    given.peers = timing.peers_python(given.peers)
+    try:
+        given.peers = timing.peers_python(given.peers)
+    except ValueError as error:
+        parser.error(str(error))
     given.data_arguments = ("--data", given.data) if given.data else ()
     return given
 
