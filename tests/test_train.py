@@ -213,7 +213,6 @@ def run_programs(runs, devices, runs_per_batch, rate=False):
         jax.device_get(jax.tree.map(lambda a: a, jax.tree.leaves(raw(states)))),
         metrics,
         jax.device_get(measured),
-        cache,
     )
 
 
