@@ -24,7 +24,7 @@ class PermutedPixelsState(NamedTuple):
 
     rows: Array  # [n] int32 which images of the data set; constant for ever
     pixels: Array  # [P] int32 which pixel of the image stands at each place
-    order: Array  # [] key of this task's shuffles
+    order: Array  # [16] uint32 what this task's shuffles are computed from
 
 
 def permuted_pixels(
@@ -74,17 +74,17 @@ def permuted_pixels(
         rows = draw_rows(for_step(key, Purpose.STREAM), data, images)
         task_key = for_step(key, Purpose.TASK, 0)
         pixels = jnp.arange(count, dtype=jnp.int32) if first_identity else permutation(task_key)
-        return PermutedPixelsState(rows, pixels, jax.random.fold_in(task_key, ORDER))
+        return PermutedPixelsState(rows, pixels, orders.words(jax.random.fold_in(task_key, ORDER)))
 
     def advance(key, state, data):
-        return state._replace(pixels=permutation(key), order=jax.random.fold_in(key, ORDER))
+        return state._replace(pixels=permutation(key), order=orders.words(jax.random.fold_in(key, ORDER)))
 
     def show(x, pixels):
         x = x.reshape(x.shape[0], -1)[:, pixels].reshape(x.shape)  # the image is scaled after it is permuted, so a
         return scale(x, mean, std)  # per-channel mean belongs to the place and not to the pixel
 
     def sample(key, state, data, step):
-        index, weight = draw(key, state.order, step, images, batch)
+        index, weight = draw(state.order, step, images, batch)
         rows = state.rows[index]
         return batch_of(show(data["train"]["x"][rows], state.pixels), data["train"]["y"][rows], weight)
 

@@ -25,7 +25,7 @@ class RandomLabelsState(NamedTuple):
 
     rows: Array  # [n] int32 which images of the data set; constant for ever
     labels: Array  # [n] int32 the label of each
-    order: Array  # [] key of this task's shuffles
+    order: Array  # [16] uint32 what this task's shuffles are computed from
 
 
 def random_labels(
@@ -75,10 +75,12 @@ def random_labels(
         rows = draw_rows(for_step(key, Purpose.STREAM), data, images)
         task_key = for_step(key, Purpose.TASK, 0)
         own = data["train"]["y"][rows].astype(jnp.int32)
-        return RandomLabelsState(rows, relabel(task_key, own, 1.0), jax.random.fold_in(task_key, ORDER))
+        return RandomLabelsState(rows, relabel(task_key, own, 1.0), orders.words(jax.random.fold_in(task_key, ORDER)))
 
     def advance(key, state, data):
-        return state._replace(labels=relabel(key, state.labels, fraction), order=jax.random.fold_in(key, ORDER))
+        return state._replace(
+            labels=relabel(key, state.labels, fraction), order=orders.words(jax.random.fold_in(key, ORDER))
+        )
 
     def relabel(key, old, share):
         fresh = jnp.arange(images) < jnp.round(share * images)
@@ -92,7 +94,7 @@ def random_labels(
         return old.at[chosen].set(jnp.where(fresh, new, old[chosen]))
 
     def sample(key, state, data, step):
-        index, weight = draw(key, state.order, step, images, batch)
+        index, weight = draw(state.order, step, images, batch)
         x = scale(data["train"]["x"][state.rows[index]], mean, std)
         return batch_of(x, state.labels[index], weight)
 
