@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from plasticity_jax import check
+from plasticity_jax import check, tree
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Horizon", "scheduled"]
 
@@ -28,14 +28,14 @@ class Horizon(NamedTuple):
 def sgd(learning_rate: float = 1e-2):
     """Plain gradient descent: update = -learning_rate * g."""
     check.at_least("learning_rate", learning_rate, 0.0)
-    return optax.sgd(learning_rate)
+    return _on_vectors(optax.sgd(learning_rate))
 
 
 def momentum(learning_rate: float = 1e-2, momentum: float = 0.9, nesterov: bool = False):
     """Gradient descent with heavy-ball or Nesterov momentum."""
     check.at_least("learning_rate", learning_rate, 0.0)
     check.between("momentum", momentum, 0.0, 1.0)
-    return optax.sgd(learning_rate, momentum, nesterov)
+    return _on_vectors(optax.sgd(learning_rate, momentum, nesterov))
 
 
 def adam(
@@ -46,7 +46,7 @@ def adam(
     The tuned Adam of Lyle et al. 2023 (Figure 1) is b2=0.9, eps=1e-9, eps_root=1e-3; their default has eps=1e-9.
     """
     _check_adam(learning_rate, b1, b2, eps, eps_root)
-    return optax.adam(learning_rate, b1, b2, eps, eps_root)
+    return _on_vectors(optax.chain(_scale_by_adam(b1, b2, eps, eps_root), optax.scale_by_learning_rate(learning_rate)))
 
 
 def adamw(
@@ -60,7 +60,13 @@ def adamw(
     """Adam with decoupled decay: all parameters, biases too, also shrink by learning_rate * weight_decay a step."""
     _check_adam(learning_rate, b1, b2, eps, eps_root)
     check.at_least("weight_decay", weight_decay, 0.0)
-    return optax.adamw(learning_rate, b1, b2, eps, eps_root, weight_decay=weight_decay)
+    return _on_vectors(
+        optax.chain(
+            _scale_by_adam(b1, b2, eps, eps_root),
+            optax.add_decayed_weights(weight_decay),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+    )
 
 
 def rmsprop(
@@ -71,7 +77,7 @@ def rmsprop(
     check.between("decay", decay, 0.0, 1.0)
     check.at_least("eps", eps, 0.0)
     check.between("momentum", momentum, 0.0, 1.0)
-    return optax.rmsprop(learning_rate, decay, eps, centered=centered, momentum=momentum)
+    return _on_vectors(optax.rmsprop(learning_rate, decay, eps, centered=centered, momentum=momentum))
 
 
 def muon(
@@ -152,6 +158,37 @@ def scheduled(optimizer, factor):
         return jax.tree.map(lambda u: u * factor(clock), updates), state
 
     return optax.chain(optimizer, optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update))
+
+
+def _scale_by_adam(b1, b2, eps, eps_root):
+    """optax.scale_by_adam to rounding, with its state, and one division per entry where that has three."""
+
+    def init(params):
+        return optax.ScaleByAdamState(
+            jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+        )
+
+    def update(gradients, state, params=None):
+        del params
+        count = optax.safe_increment(state.count)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradients)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * (g * g), state.nu, gradients)
+        unbias_mu, unbias_nu = (1.0 / (1.0 - jnp.asarray(b, jnp.float32) ** count) for b in (b1, b2))
+        updates = jax.tree.map(lambda m, v: unbias_mu * m / (jnp.sqrt(unbias_nu * v + eps_root) + eps), mu, nu)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _on_vectors(optimizer):
+    """An optimizer that treats every entry alike, run on raveled leaves: see `tree.ravel` in train.py for why."""
+
+    def update(gradients, state, params):
+        vectors = tree.moments(jnp.ravel, state, params)
+        updates, new = optimizer.update(tree.ravel(gradients), vectors, tree.ravel(params))
+        return tree.unravel(updates, params), tree.unravel(new, state)
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def _check_adam(learning_rate, b1, b2, eps, eps_root):

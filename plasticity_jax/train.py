@@ -48,17 +48,21 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
         return _keep_diverged(state, new, state.diverged)
 
     def run_segment(state, data, clock):
+        first = (state.interventions, state.learner)
+
         def step(carry, now):
-            states, learner = carry
+            states, learner = tree.unravel(carry, first)
             key = for_step(state.key, Purpose.BATCH, now)
             batch = stream.sample(key, state.source, data, now - clock.start)
             snapshot = Snapshot(clock._replace(step=now), state.initial, batch)
             states, learner, snapshot = learning.step(state.key, states, learner, snapshot)
             scores = objective.predict(snapshot.outputs)
-            return (states, learner), (snapshot.loss, accuracy(scores, batch), jnp.sum(batch["weight"]))
+            return tree.ravel((states, learner)), (snapshot.loss, accuracy(scores, batch), jnp.sum(batch["weight"]))
 
         steps = clock.step + jnp.arange(segment_steps)
-        (states, learner), (loss, hits, weight) = jax.lax.scan(step, (state.interventions, state.learner), steps)
+        # vectors are carried from step to step: on CPUs, loops over rows of odd length take more than twice as long
+        last, (loss, hits, weight) = jax.lax.scan(step, tree.ravel(first), steps)
+        states, learner = tree.unravel(last, first)
         finite = jnp.isfinite(loss).all() & jnp.isfinite(tree.norm(learner.variables.params))
         diverged = state.diverged | ~finite
         new = state._replace(learner=learner, interventions=states, diverged=diverged)

@@ -14,9 +14,11 @@ __all__ = [
     "path_name",
     "put",
     "random_like",
+    "ravel",
     "scale",
     "size",
     "subtract",
+    "unravel",
 ]
 
 
@@ -59,6 +61,24 @@ def random_like(key, a, sampler=jax.random.normal):
     leaves, structure = jax.tree.flatten(a)
     keys = jax.random.split(key, len(leaves))
     return jax.tree.unflatten(structure, [sampler(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
+
+
+def ravel(a):
+    """Every leaf as a vector; typed keys stay as they are.
+
+    >>> jax.tree.map(jnp.shape, ravel({"w": jnp.ones((2, 3)), "n": jnp.ones(())}))
+    {'n': (1,), 'w': (6,)}
+    """
+    return jax.tree.map(lambda x: x if _is_key(x) else x.reshape(-1), a)
+
+
+def unravel(a, like):
+    """The inverse of `ravel`: leaves in the shapes of `like`."""
+    return jax.tree.map(lambda x, y: x if _is_key(x) else x.reshape(y.shape), a, like)
+
+
+def _is_key(leaf):
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def path_name(path):
