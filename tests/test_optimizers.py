@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from records import clock
+from records import assert_close, clock
 
 from plasticity_jax.optimizers import OPTIMIZERS, SCHEDULES, Horizon, scheduled
 
@@ -23,6 +23,30 @@ def test_adam_is_the_formula_with_both_epsilons():
         updates, state = tx.update(jnp.sin(3 * params), state, params)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(params, p, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (OPTIMIZERS["adam"](1e-2, 0.8, 0.99, 1e-4, 1e-5), optax.adam(1e-2, 0.8, 0.99, 1e-4, 1e-5)),
+        (OPTIMIZERS["adamw"](1e-2, weight_decay=0.1), optax.adamw(1e-2, weight_decay=0.1)),
+        (OPTIMIZERS["sgd"](0.1), optax.sgd(0.1)),
+        (OPTIMIZERS["momentum"](0.1, 0.8, True), optax.sgd(0.1, 0.8, True)),
+        (OPTIMIZERS["rmsprop"](1e-2, 0.8, centered=True), optax.rmsprop(1e-2, 0.8, centered=True, momentum=0.0)),
+    ],
+)
+def test_optimizers_are_those_of_optax(ours, theirs):
+    """Updates and states: ours run on vectors, and Adam divides less, which must not show."""
+    params = {"w": jax.random.normal(jax.random.key(0), (5, 3)), "b": jnp.zeros(3), "s": jnp.ones(())}
+    states = [tx.init(params) for tx in (ours, theirs)]
+    for i in range(5):
+        gradients = jax.tree.map(lambda p, i=i: jnp.cos(3 * p + i), params)
+        (a, states[0]), (b, states[1]) = (
+            tx.update(gradients, state, params) for tx, state in zip((ours, theirs), states, strict=True)
+        )
+        assert_close(a, b, 1e-6)
+        assert_close(states[0], states[1], 1e-6)
+        params = optax.apply_updates(params, b)
 
 
 def test_adamw_decays_by_rate_times_decay():
