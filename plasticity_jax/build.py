@@ -115,6 +115,8 @@ def complete(config):
     _same_keys("", given, DEFAULTS)
     full = {key: copy.deepcopy(default) for key, default in DEFAULTS.items()} | given
     for key, default in DEFAULTS.items():
+        if isinstance(default, dict) and not isinstance(full[key], dict):
+            raise ValueError(f"{key}={full[key]!r}, but it must be a block of settings such as {default}.")
         if key in ("interventions", "diagnostics"):
             full[key] = {name: _component(f"{key}.{name}", key, block, name) for name, block in full[key].items()}
         elif key in REGISTRIES:

@@ -11,7 +11,9 @@ same errors for damage and for another structure: damage is gone around, states 
 """
 
 import contextlib
+import errno
 import logging
+import os
 import pathlib
 import shutil
 import zlib
@@ -25,6 +27,9 @@ from plasticity_jax.host.folder import read_json, write_json
 from plasticity_jax.keys import IMPLEMENTATION
 
 __all__ = ["CheckpointError", "Checkpoints", "parse_keep"]
+
+
+OVERHEAD_BYTES = 1 << 17  # of the small files of a checkpoint
 
 
 class CheckpointError(ValueError):
@@ -72,10 +77,15 @@ class Checkpoints:
         _remove(draft)
         draft.mkdir(parents=True)
         content = jax.tree.map(_to_host, content)
-        with _quiet():
-            self._orbax.save(draft / "default", args=ocp.args.StandardSave(jax.tree.map(_not_empty, content)))
-        write_json(draft / "files.json", {"leaves": _leaves(content), "files": _files(draft)})
-        draft.rename(self._folder / str(step))
+        try:
+            _check_space(draft, sum(leaf.nbytes for leaf in jax.tree.leaves(content)))
+            with _quiet():
+                self._orbax.save(draft / "default", args=ocp.args.StandardSave(jax.tree.map(_not_empty, content)))
+            write_json(draft / "files.json", {"leaves": _leaves(content), "files": _files(draft)})
+            draft.rename(self._folder / str(step))
+        except BaseException:
+            _remove(draft)
+            raise
         for old in self._obsolete(self.steps()):
             (self._folder / str(old)).rename(draft)
             _remove(draft)
@@ -178,6 +188,12 @@ class Checkpoints:
 def _remove(folder):
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
+
+
+def _check_space(folder, size):
+    """Raise the error of a full disk before orbax meets it, which leaves a page of traces then."""
+    if shutil.disk_usage(folder).free < size + OVERHEAD_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _files(folder):

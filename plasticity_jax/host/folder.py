@@ -100,6 +100,8 @@ def explained(folder):
     """
     try:
         yield
+    except FolderError:
+        raise
     except (OSError, ValueError) as error:
         number = _error_number(error)
         if number in FULL:
