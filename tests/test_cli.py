@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,15 +145,19 @@ def newest(workdir):
 
 
 def test_preempted(file, tmp_path, undisturbed):
-    arguments = ("--config", f"{file}:long", "--workdir", tmp_path / "x")
-    process = launch(*arguments)
-    wait_for_training(process, tmp_path / "x")
-    process.send_signal(signal.SIGTERM)
-    code, err = outcome(process)
+    for attempt in range(3):  # on a busy machine the run may be over before the signal is sent
+        workdir = tmp_path / str(attempt)
+        arguments = ("--config", f"{file}:long", "--workdir", workdir)
+        process = launch(*arguments)
+        wait_for_training(process, workdir)
+        process.send_signal(signal.SIGTERM)
+        code, err = outcome(process)
+        if newest(workdir) < 80_000:
+            break
     assert code == cli.PREEMPTED == 75 and "Traceback" not in err
-    assert state(tmp_path / "x") == "preempted" and 0 < newest(tmp_path / "x") < 80_000
+    assert state(workdir) == "preempted" and 0 < newest(workdir) < 80_000
     assert outcome(launch(*arguments))[0] == 0
-    assert_same_bits(tmp_path / "x", undisturbed)
+    assert_same_bits(workdir, undisturbed)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
@@ -162,14 +167,19 @@ def test_killed_at_random_moments(file, tmp_path, undisturbed, kills):
     moments = random.Random(seed)
     arguments = ("--config", f"{file}:long", "--workdir", tmp_path / "x")
     hit = 0
-    for _ in range(kills):
+    for _ in range(3 * kills):  # on a busy machine the run may be over before it is killed; then it begins again
         process = launch(*arguments)
         wait_for_training(process, tmp_path / "x")
         time.sleep(moments.uniform(0, 1.5 / kills))
-        hit += process.poll() is None
         process.kill()
         process.communicate()
-    print("killed", hit, "times, at last after step", newest(tmp_path / "x"))
+        print("killed" if process.returncode < 0 else "over", "after step", newest(tmp_path / "x"))
+        if process.returncode < 0:
+            hit += 1
+        else:
+            shutil.rmtree(tmp_path / "x")
+        if hit == kills:
+            break
     assert hit == kills
     code, _ = outcome(launch(*arguments))
     assert code == 0 and state(tmp_path / "x") == "done"
