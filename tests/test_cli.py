@@ -170,7 +170,7 @@ def test_killed_at_random_moments(file, tmp_path, undisturbed, kills):
     for _ in range(3 * kills):  # on a busy machine the run may be over before it is killed; then it begins again
         process = launch(*arguments)
         wait_for_training(process, tmp_path / "x")
-        time.sleep(moments.uniform(0, 1.5 / kills))
+        time.sleep(moments.uniform(0, 4 / kills))
         process.kill()
         process.communicate()
         print("killed" if process.returncode < 0 else "over", "after step", newest(tmp_path / "x"))

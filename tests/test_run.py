@@ -92,8 +92,19 @@ def test_a_second_call_returns_at_once(undisturbed, monkeypatch):
 
 
 @pytest.mark.parametrize(("segments", "tasks"), [(3, [1, 2]), (4, [1, 2])], ids=["between tasks", "inside tasks"])
-def test_stopped_and_resumed(undisturbed, tmp_path, segments, tasks):
-    seen = []
+def test_stopped_and_resumed(undisturbed, tmp_path, segments, tasks, monkeypatch):
+    seen, advanced = [], []
+
+    def prepare(*arguments, inner=main.prepare):
+        job = inner(*arguments)
+
+        def advance(settings, states, data, clock):
+            advanced.append(int(clock.task))
+            return job.programs.advance(settings, states, data, clock)
+
+        return job._replace(programs=job.programs._replace(advance=advance))
+
+    monkeypatch.setattr(main, "prepare", prepare)
     while True:
         with after(segments, terminate):
             state = run(config(), tmp_path / "x")
@@ -101,7 +112,7 @@ def test_stopped_and_resumed(undisturbed, tmp_path, segments, tasks):
             break
         assert state == "preempted" and read(tmp_path / "x")["state"] == "preempted"
         seen.append(read(tmp_path / "x")["task"])
-    assert seen == tasks
+    assert seen == tasks and advanced == [1, 2]  # once each: boundary hooks may not act twice
     assert len(read(tmp_path / "x", "environment")["resumed"]) == len(tasks)
     assert_same_bits(tmp_path / "x", undisturbed)
 
