@@ -29,7 +29,7 @@ setuptools.setup(
         "numpy>=2.0",
         "absl-py>=2.1",
         "xarray>=2025.1",
-        "zarr>=3.1",
+        "zarr>=3.1.3",
         "pooch>=1.8",
         "tqdm>=4.66",
     ],

@@ -7,6 +7,7 @@ annotations are their types.
 
 import collections
 import copy
+import hashlib
 import importlib
 import inspect
 import itertools
@@ -115,6 +116,8 @@ def complete(config):
     _same_keys("", given, DEFAULTS)
     full = {key: copy.deepcopy(default) for key, default in DEFAULTS.items()} | given
     for key, default in DEFAULTS.items():
+        if isinstance(default, dict) and not isinstance(full[key], dict):
+            raise ValueError(f"{key}={full[key]!r}, but it must be a block of settings such as {default}.")
         if key in ("interventions", "diagnostics"):
             full[key] = {name: _component(f"{key}.{name}", key, block, name) for name, block in full[key].items()}
         elif key in REGISTRIES:
@@ -331,10 +334,13 @@ def _segment_steps(wanted, lengths):
 
 
 def config_hash(config):
-    """The identity of a configuration: 12 hex digits of the SHA-256 of its JSON. Where results go is not in it."""
-    import hashlib
+    """The identity of a configuration: 12 hex digits of the SHA-256 of all that may change a number.
 
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    What is saved, shown, and on how many devices, and where the data lie, may differ on resume.
+    """
+    identity = {key: value for key, value in config.items() if key not in ("checkpoint", "log", "parallel")}
+    identity["data"] = {key: value for key, value in config["data"].items() if key != "dir"}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def spec_of(arrays, classes):

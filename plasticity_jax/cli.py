@@ -3,17 +3,30 @@
 import ast
 import copy
 import importlib.util
+import math
 import os
 import pathlib
+import re
 import sys
 
 import jax
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from plasticity_jax.host.environment import use_compilation_cache
 
-__all__ = ["DONE", "FAILED", "PREEMPTED", "configuration", "define_flags", "exits", "override", "set_up", "variants"]
+__all__ = [
+    "DONE",
+    "FAILED",
+    "PREEMPTED",
+    "configuration",
+    "define_flags",
+    "exits",
+    "override",
+    "parse_flags",
+    "set_up",
+    "variants",
+]
 
 DONE, FAILED, PREEMPTED = 0, 1, 75
 
@@ -23,25 +36,65 @@ def define_flags():
     config_flags.DEFINE_config_file(
         "config", None, "Configuration file, FILE or FILE:preset.", lock_config=False, accept_new_attributes=True
     )
+    parser = flags.FLAGS["config"].parser
+    load = parser.parse
+    parser.parse = lambda path: _with_blocks(load(_existing(path)), sys.argv)
     flags.DEFINE_string("workdir", None, "Where results go. Resumed if it holds this configuration.")
     flags.DEFINE_multi_string("grid", [], "An axis of the grid, such as optimizer.learning_rate=1e-3,1e-4.")
     flags.mark_flags_as_required(["config", "workdir"])
 
 
+def parse_flags(argv):
+    """The arguments that are no flags; a flag that cannot be parsed ends the program with one line. For `app.run`."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError, OSError) as error:
+        block = re.match(r"flag (--config[.\w]+)=(\w+): Failed to parse .* as a ConfigDict", str(error))
+        _fail(f"{block[1]} is a block of settings. Did you mean {block[1]}.name={block[2]}?" if block else error)
+
+
+def _existing(path):
+    """The same path, checked: ml_collections tells of a missing file only when the configuration is used."""
+    file = str(path).partition(":")[0]
+    if path is not None and not os.path.isfile(file):
+        raise ValueError(f"There is no file {file!r}.")
+    return path
+
+
+def _with_blocks(config, argv):
+    """A block for each --config.block.setting that the file leaves out, so that its defaults can be overridden.
+
+    ml_collections wants to find it in the file. A misspelt block is made too; `build` then names the nearest one.
+    """
+    for text in argv:
+        path = re.match(r"--?(?:no)?config\.([\w.]+)", text)
+        node, walked = config, []
+        for part in path[1].split(".")[:-1] if path else ():
+            walked.append(part)
+            if part not in node:
+                node[part] = ConfigDict()
+            node = node[part]
+            if not isinstance(node, ConfigDict):
+                raise ValueError(f"{text}: {'.'.join(walked)} is {node!r}, and not a block of settings.")
+    return config
+
+
 def configuration():
     """The configuration that the flags describe, as a nested dict."""
     config = flags.FLAGS.config.to_dict()
-    axes = [tuple(axis) for axis in config.get("grid", ())]
+    axes = []
     for text in flags.FLAGS.grid:
         path, equals, values = text.partition("=")
         if not equals:
             raise ValueError(f"--grid {text!r} is not of the form path=value,value.")
         axes.append((path, tuple(_number(path, value) for value in values.split(","))))
-    return {**config, "grid": tuple(axes)}
+    if not axes:
+        return config
+    return {**config, "grid": (*config.get("grid", ()), *axes)}
 
 
 def variants(names=None):
-    """Name -> overrides of the configuration file: all of them, or those named."""
+    """Variant -> overrides of the configuration file: all of them, or those named."""
     module = _module(config_flags.get_config_filename(flags.FLAGS["config"]))
     found = module.get_variants() if hasattr(module, "get_variants") else {"default": {}}
     for name in names or ():
@@ -58,29 +111,40 @@ def override(config, overrides):
         node = config
         for part in parents:
             node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path} cannot be set: {part} is {node!r}, not a block of settings.")
         node[last] = value
     return config
 
 
-def set_up(config):
+def set_up(*configs):
     """Split CPUs into devices, one a core and at most one a run, and keep compiled programs. Call before any device."""
-    runs = config.get("seeds", 8)
-    for _, values in config.get("grid", ()):
-        runs *= len(values)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
-    jax.config.update("jax_num_cpu_devices", max(1, min(cores, runs)))
+    jax.config.update("jax_num_cpu_devices", max(1, min(cores, max(map(_runs, configs)))))
     use_compilation_cache()
 
 
 def exits(action):
-    """Run action() -> "done" or "preempted" and leave with its exit code; a bad setting ends in one line, not a trace."""
+    """Run action() -> "done" or "preempted" and leave with its exit code; a bad setting ends in one line, no trace."""
     try:
         state = action()
     except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(FAILED)
+        _fail(error)
     sys.exit({"done": DONE, "preempted": PREEMPTED}[state])
+
+
+def _fail(error):
+    print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(FAILED)
+
+
+def _runs(config):
+    """How many runs a configuration has; 1 where it is not valid, which `build` will tell."""
+    try:
+        return config.get("seeds", 8) * math.prod(len(values) for _, values in config.get("grid", ()))
+    except (TypeError, ValueError):
+        return 1
 
 
 def _number(path, text):

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from plasticity_jax import check, tree
 from plasticity_jax import sweep as runs
-from plasticity_jax import tree
 from plasticity_jax.base import Clock, Programs
-from plasticity_jax.build import build, config_hash, spec_of
+from plasticity_jax.build import build, complete, config_hash, spec_of
 from plasticity_jax.host import data as host_data
 from plasticity_jax.host import environment, folder, log
-from plasticity_jax.host.checkpoint import Checkpoints
+from plasticity_jax.host.checkpoint import Checkpoints, parse_keep
 from plasticity_jax.host.progress import Progress
 from plasticity_jax.host.results import Results
 from plasticity_jax.keys import for_seeds
@@ -51,28 +51,9 @@ def run(config, workdir, name=None, progress_stream=None):
       ValueError: a bad configuration, missing or damaged data, a folder of other results or in use. Nothing was
         compiled or written then.
     """
-    workdir = pathlib.Path(workdir)
-    dataset = load_data(config)
-    plan = build(config, spec_of(dataset.arrays, dataset.classes))
-    content = {"hash": config_hash(plan.config), "config": plan.config}
-    with folder.claim(workdir), _interrupts() as asked_to_stop:
-        folder.same_configuration(workdir, content)
-        status = _Status(workdir, plan)
-        try:
-            job = prepare(plan, dataset.arrays, _remembered(workdir))
-            _record_environment(workdir, job)
-            with contextlib.closing(_Session(job, workdir, status)) as session:
-                bar = Progress(
-                    name or workdir.name, int(sum(plan.lengths)), session.step, len(plan.seeds), progress_stream
-                )
-                with contextlib.closing(bar):
-                    state = session.train(bar, asked_to_stop)
-        except BaseException as error:
-            with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
-                status.write("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        status.write(state)
-    return state
+    plan, arrays = _understood(config)
+    with _interrupts() as asked_to_stop:
+        return _run(plan, arrays, pathlib.Path(workdir), name, progress_stream, asked_to_stop)
 
 
 def sweep(variants, workdir):
@@ -86,24 +67,62 @@ def sweep(variants, workdir):
       "done", or "preempted" where a signal came.
     """
     workdir = pathlib.Path(workdir)
-    for config in variants.values():
-        dataset = load_data(config)
-        build(config, spec_of(dataset.arrays, dataset.classes))
-    with folder.claim(workdir):
+    for name, config in variants.items():
+        plan, _ = _understood(config)
+        folder.check_configuration(workdir / name, _identity(plan))
+    with folder.claim(workdir), folder.explained(workdir), _interrupts() as asked_to_stop:
         known = (folder.read_json(workdir / "sweep.json") or {"variants": []})["variants"]
         names = [*known, *(name for name in variants if name not in known)]
         folder.write_json(workdir / "sweep.json", {"variants": names})
         for name, config in variants.items():
-            if run(config, workdir / name, name) == "preempted":
+            if asked_to_stop() or _run(*_understood(config), workdir / name, name, None, asked_to_stop) == "preempted":
                 return "preempted"
     return "done"
 
 
 def load_data(config):
-    """The data set that a configuration names, and a ValueError for settings that its loader does not know."""
-    block = dict(config["data"]) if "data" in config else {}
-    name = block.pop("name", "digits")
-    return host_data.load(name, block.pop("dir", "") or None, **block)
+    """The data set that a configuration names, or a ValueError for settings that its loader does not know."""
+    block = complete({"data": config["data"]} if "data" in config else {})["data"]
+    name, place = block.pop("name"), block.pop("dir")
+    check.known("data.name", name, host_data.NAMES)
+    if not isinstance(place, str):
+        raise ValueError(f"data.dir={place!r}, but it must be the name of a folder.")
+    return host_data.load(name, place or None, **block)
+
+
+def _understood(config):
+    """(Plan, arrays of the data) of a configuration; whatever can be refused is refused here, with nothing written."""
+    dataset = load_data(config)
+    plan = build(config, spec_of(dataset.arrays, dataset.classes))
+    parse_keep(plan.config["checkpoint"]["keep"])
+    log.check(plan.config["log"])
+    runs.runs_mesh(len(plan.seeds), plan.config["parallel"]["devices"])
+    return plan, dataset.arrays
+
+
+def _identity(plan):
+    return {"hash": config_hash(plan.config), "config": plan.config}
+
+
+def _run(plan, arrays, workdir, name, progress_stream, asked_to_stop):
+    """What `run` does with a configuration that is understood."""
+    with folder.claim(workdir):
+        folder.same_configuration(workdir, _identity(plan))
+        status = _Status(workdir, plan)
+        try:
+            with folder.explained(workdir):
+                job = prepare(plan, arrays, _remembered(workdir))
+                with contextlib.closing(_Session(job, workdir, status)) as session:
+                    if not session.is_done:
+                        _record_environment(workdir, job)
+                        session.train(name or workdir.name, progress_stream, asked_to_stop)
+                    state = "done" if session.is_done else "preempted"
+                    session.report(state)
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+                status.write("failed", error=f"{type(error).__name__}: {error}")
+            raise
+    return state
 
 
 def prepare(plan, arrays, runs_per_batch=None):
@@ -143,9 +162,9 @@ class _Session:
         self.results = Results(workdir / "metrics.zarr", _dims(job), _coordinates(self.plan), len(self.ends))
         boundaries = {int(end): task + 1 for task, end in enumerate(self.ends)}
         self.checkpoints = Checkpoints(workdir / "checkpoints", self.plan.config["checkpoint"]["keep"], boundaries)
-        self.write_log, self.close_log = log.open_writers(self.plan.config["log"], workdir, self.plan.config)
         self.saved_at = time.monotonic()
         self._restore()
+        self.write_log, self.close_log = log.open_writers(self.plan.config["log"], workdir, self.plan.config)
 
     def _restore(self):
         """The newest checkpoint, or the beginning; numbers that are ahead of it are taken back."""
@@ -163,6 +182,10 @@ class _Session:
             self.results.clear_after(self.task, (self.step - self.start) // self.plan.segment_steps)
 
     @property
+    def is_done(self):
+        return self.task == len(self.ends)
+
+    @property
     def start(self):
         """The step at which the task under way began."""
         return int(self.ends[self.task - 1]) if self.task else 0
@@ -171,21 +194,25 @@ class _Session:
     def clock(self):
         return _clock(self.step, self.task, self.start)
 
-    def train(self, progress, asked_to_stop):
-        """Train to the end, or until asked to stop: "done" or "preempted"."""
-        while self.task < len(self.ends):
+    def train(self, name, progress_stream, asked_to_stop):
+        """Train to the end, or until asked to stop; then everything is saved."""
+        self.report("running")
+        progress = Progress(name, int(self.ends[-1]), self.step, len(self.plan.seeds), progress_stream)
+        with contextlib.closing(progress):
+            self._train(progress, asked_to_stop)
+
+    def _train(self, progress, asked_to_stop):
+        while not self.is_done and not asked_to_stop():
             if self.step == self.start and self.task:
                 self.states = self.job.programs.advance(self.job.settings, self.states, self.job.data, self.clock)
             while self.step < self.ends[self.task]:
                 online = self._segment(progress)
-                if self.step < self.ends[self.task] and (asked_to_stop() or self._is_late()):
+                stopping = asked_to_stop()  # asked once: a signal that comes now must find the next save
+                if self.step < self.ends[self.task] and (stopping or self._is_late()):
                     self._save()
-                if asked_to_stop() and self.step < self.ends[self.task]:
-                    return "preempted"
+                    if stopping:
+                        return
             self._boundary(online)
-            if asked_to_stop() and self.task < len(self.ends):
-                return "preempted"
-        return "done"
 
     def _segment(self, progress):
         job = self.job
@@ -208,7 +235,12 @@ class _Session:
         self._save()
         self.write_log(self.step, {**online, **metrics})
         self.task += 1
-        self.status.write("running", task=self.task, diverged=np.flatnonzero(metrics["diverged"]).tolist())
+        self.report("running")
+
+    def report(self, state):
+        """Bring status.json up to date."""
+        diverged = np.flatnonzero(jax.device_get(self.states.diverged)).tolist()
+        self.status.write(state, task=self.task, diverged=diverged)
 
     def _is_late(self):
         return time.monotonic() - self.saved_at > 60 * self.plan.config["checkpoint"]["minutes"]
@@ -228,11 +260,16 @@ class _Status:
     def __init__(self, workdir, plan):
         self._path, self._begun = workdir / "status.json", time.monotonic()
         before = folder.read_json(self._path) or {}
+        self._was_done = before.get("state") == "done"
         self._before_s = before.get("seconds", 0.0)
         self._content = {"task": before.get("task", 0), "tasks": len(plan.lengths), "runs": len(plan.seeds)}
         self._content["diverged"] = before.get("diverged", [])
 
     def write(self, state, **changes):
+        """Replace status.json; one that says "done" already stays as it is."""
+        if state == "done" and self._was_done:
+            return
+        self._was_done = False
         seconds = round(self._before_s + time.monotonic() - self._begun, 1)
         self._content |= changes
         folder.write_json(self._path, {"state": state, "seconds": seconds, **self._content})

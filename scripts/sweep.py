@@ -12,10 +12,12 @@ flags.DEFINE_list("variants", None, "Names of variants; by default all of them."
 
 
 def main(_):
+    """Train as the flags say, and leave with an exit code."""
+
     def action():
         config = cli.configuration()
         variants = {name: cli.override(config, o) for name, o in cli.variants(flags.FLAGS.variants).items()}
-        cli.set_up(config)
+        cli.set_up(*variants.values())
         from plasticity_jax.run import sweep
 
         return sweep(variants, flags.FLAGS.workdir)
@@ -24,4 +26,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=cli.parse_flags)

@@ -12,6 +12,8 @@ flags.DEFINE_string("variant", None, "A variant of the configuration file; by de
 
 
 def main(_):
+    """Train as the flags say, and leave with an exit code."""
+
     def action():
         config = cli.configuration()
         name = flags.FLAGS.variant
@@ -26,4 +28,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=cli.parse_flags)

@@ -52,13 +52,14 @@ def _version(name):
 
 
 def _commit():
-    """The commit of the source tree, with a + where it has changes; unknown outside a repository."""
+    """The commit of the source tree, with a + where it has changes; unknown where it is not tracked by git."""
     here = pathlib.Path(__file__).parent
 
     def git(*arguments):
         return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout
 
     try:
+        git("ls-files", "--error-unmatch", pathlib.Path(__file__).name)  # a virtual environment may lie in a repository
         return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno").strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -2,11 +2,27 @@
 and always holds everything; these are for watching.
 """
 
+import importlib.util
 import os
+import uuid
 
 import numpy as np
 
-__all__ = ["open_writers"]
+from plasticity_jax.host.folder import read_json, write_json
+
+__all__ = ["check", "open_writers"]
+
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+
+
+def check(settings):
+    """A ValueError if the block `log` asks for a writer whose package is not installed."""
+    for name, package in PACKAGES.items():
+        if settings[name] and importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f"log.{name} needs {package}, which is not installed: pip install 'plasticity_jax[log]', or leave out "
+                f"log.{name}."
+            )
 
 
 def open_writers(settings, folder, config):
@@ -20,6 +36,7 @@ def open_writers(settings, folder, config):
     Raises:
       ValueError: a writer is asked for whose package is not installed.
     """
+    check(settings)
     writers = []
     if settings["tensorboard"]:
         writers.append(_tensorboard(folder))
@@ -53,10 +70,8 @@ def _scalars(metrics):
 
 
 def _tensorboard(folder):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ValueError("log.tensorboard needs tensorboardX: pip install 'plasticity_jax[log]'.") from error
+    from tensorboardX import SummaryWriter
+
     writer = SummaryWriter(os.path.join(folder, "tensorboard"))
 
     def put(step, scalars):
@@ -68,9 +83,11 @@ def _tensorboard(folder):
 
 
 def _wandb(project, folder, config):
-    try:
-        import wandb
-    except ImportError as error:
-        raise ValueError("log.wandb needs wandb: pip install 'plasticity_jax[log]'.") from error
-    run = wandb.init(project=project, dir=str(folder), config=config, name=os.path.basename(folder), resume="allow")
+    import wandb
+
+    path = os.path.join(folder, "wandb.json")  # a resumed run goes on as the same run of W&B
+    found = read_json(path) or {"id": uuid.uuid4().hex[:12]}
+    write_json(path, found)
+    name = os.path.basename(folder)
+    run = wandb.init(project=project, dir=str(folder), config=config, name=name, id=found["id"], resume="allow")
     return (lambda step, scalars: run.log(scalars, step=step)), run.finish

@@ -1,5 +1,6 @@
 """How far a run is: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
 import time
 
@@ -34,6 +35,10 @@ class Progress:
     def advance(self, steps, note=""):
         """Count `steps` more steps of every run; `note` is shown beside them."""
         self._done += steps
+        with contextlib.suppress(OSError):  # a terminal that is gone or a full disk must not end the training
+            self._show(steps, note)
+
+    def _show(self, steps, note):
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self._rate():,.0f} seed-steps/s{', ' + note if note else ''}", refresh=False)
             self._bar.update(steps)

@@ -1,9 +1,11 @@
 """metrics.zarr: labelled arrays of every number, (run, task, ...), at full size and NaN from the start.
 
 A boundary writes the region of its task, before its checkpoint. So the newest checkpoint is never ahead of the
-numbers; what they are ahead of it is set back to NaN on resume and computed again.
+numbers; what they are ahead of it is set back to NaN on resume and computed again. Tasks share chunks: zarr (from
+3.1.3) replaces a chunk as a whole, so that a write that is cut off does not touch the tasks before it.
 """
 
+import json
 import pathlib
 
 import numpy as np
@@ -36,8 +38,13 @@ class Results:
         self._shape = (len(next(iter(coordinates.values()))), tasks)
         if not self.path.exists():
             self._create(coordinates)
-        self._group = zarr.open_group(str(self.path), mode="r+")
-        self._check()
+        try:
+            self._group = zarr.open_group(str(self.path), mode="r+")
+            self._check(coordinates)
+        except (FileNotFoundError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{self.path} is damaged ({error}): restore it from a backup, or choose another --workdir."
+            ) from error
 
     def write(self, task, metrics, segment=None):
         """Write metrics of one task: name -> [R, ...]; with `segment`, of that segment of it."""
@@ -75,7 +82,7 @@ class Results:
         dataset.to_zarr(draft, mode="w", encoding=encoding, consolidated=False, zarr_format=3)
         draft.rename(self.path)  # the store is there as a whole, or not at all
 
-    def _check(self):
+    def _check(self, coordinates):
         for name, own in self._dims.items():
             wanted = (*self._shape, *(len(self._labels[d]) for d in own))
             found = self._group[name].shape if name in self._group else None
@@ -83,6 +90,14 @@ class Results:
                 raise ValueError(
                     f"{self.path} has {name} of shape {found}, but this configuration writes {wanted}: the results are "
                     "of another version of the program. Choose another --workdir."
+                )
+        for name, wanted in {**self._labels, **coordinates}.items():
+            found = self._group[name][:]
+            if list(found) != list(wanted):
+                raise ValueError(
+                    f"{self.path} has {name} {', '.join(map(str, found))}, but this configuration writes "
+                    f"{', '.join(map(str, wanted))}: the results are of another version of the program. Choose another "
+                    "--workdir."
                 )
 
     def _places(self, name):
@@ -96,7 +111,7 @@ class Results:
 
 
 def _shared_labels(dims):
-    """Dimension -> the labels of all metrics, in the order in which they first appear."""
+    """The labels that all metrics share, by dimension, in the order in which they first appear."""
     shared = {}
     for own in dims.values():
         for dimension, labels in own.items():

@@ -1,0 +1,51 @@
+"""Settings that the main job refuses, before anything is written."""
+
+import pytest
+from small_runs import DATA, config
+
+from plasticity_jax.run import load_data, run, sweep
+
+BAD = {
+    "data.foo": ({"data": {"foo": 3}}, "synthetic has no option 'foo'"),
+    "data.imges": ({"data": {"imges": 3}}, "did you mean 'images'"),
+    "data.name": ({"data": {"name": "mnsit"}}, "data.name='mnsit' is unknown. Did you mean 'mnist'"),
+    "data.dir": ({"data": {"dir": 3}}, "data.dir=3"),
+    "data": ({"data": "mnist"}, "data='mnist', but it must be a block"),
+    "interventions": ({"interventions": "redo"}, "interventions='redo', but it must be a block"),
+    "misspelt": ({"optimizer": {"learning_rat": 0.1}}, "learning_rat is not a setting. Did you mean 'learning_rate'"),
+    "block": ({"netwrk": {}}, "netwrk is not a setting. Did you mean 'network'"),
+    "type": ({"optimizer": {"learning_rate": "fast"}}, "learning_rate='fast'"),
+    "rate": ({"optimizer": {"learning_rate": -1.0}}, "learning_rate=-1.0"),
+    "seeds": ({"seeds": 0}, "seeds=0"),
+    "grid": ({"grid": (("network.widths", (1.0,)),)}, "only float settings can be an axis"),
+    "grid value": ({"grid": (("optimizer.learning_rate", (0.1, -0.1)),)}, "learning_rate=-0.1"),
+    "shape": ({"stream": {"images": 41}}, "images=41"),
+    "segments": ({"segment_steps": 7}, "segment_steps=7 does not divide"),
+    "devices": ({"parallel": {"devices": 64}}, "parallel.devices=64, but there are 2"),
+    "keep": ({"checkpoint": {"keep": "some"}}, "checkpoint.keep='some'"),
+    "minutes": ({"checkpoint": {"minutes": 0.0}}, "checkpoint.minutes=0.0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings_are_refused_before_anything_is_written(tmp_path, name):
+    changes, told = BAD[name]
+    with pytest.raises(ValueError) as error:
+        run(config(**changes), tmp_path / "x")
+    assert told in str(error.value)
+    with pytest.raises(ValueError):
+        sweep({"good": config(), "bad": config(**changes)}, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_missing_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"log.tensorboard needs tensorboardX"):
+        run(config(log={"tensorboard": True}), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_data_without_a_block():
+    """The digits are the default."""
+    assert load_data({}).name == "digits"
+    assert load_data({"data": DATA}).arrays["train"]["x"].shape == (40, 4, 4, 1)
