@@ -1,26 +1,42 @@
-"""Loss of plasticity in under three minutes, on images that need no download.
+"""Loss of plasticity, seen in a minute or two, on images that need no download.
 
-placeholder
+What: 500 of the 1,797 UCI digits of 8x8 pixels, with labels drawn at random and anew for each of 8 tasks; an MLP of
+three hidden layers of 64 learns each task for 4,000 steps of batch 16 and goes on with what it has become. 8 seeds.
+A small stand-in for the first experiment of Lyle et al. 2023 (section 4.1, Figure 1: 5,000 MNIST images, 2 x 1024).
+
+    make demo
+    python scripts/sweep.py --config configs/demo.py --workdir results/demo && python scripts/report.py results/demo
+
+Variants: Adam as it comes; Adam tuned as in the paper's Figure 1 (b2=0.9, eps=1e-9, eps_root=1e-3); Adam with layer
+norm before each activation. All share images, labels, order and, where the shapes agree, initial weights, seed by seed.
+The learning rate, 2e-3, was chosen by hand for the plain variant, on these seeds.
+
+EXPECTED
 """
 
 from ml_collections import ConfigDict
 
+PRESETS = {"smoke": {"seeds": 2, "tasks": 2, "steps": 100}, "laptop": {"seeds": 8, "tasks": 8, "steps": 4_000}}
+
 
 def get_config(preset="laptop"):
-    """The configuration of one variant: default Adam."""
+    """The configuration of the plain variant."""
+    if preset not in PRESETS:
+        raise ValueError(f"There is no preset {preset!r}. This file has: {', '.join(PRESETS)}.")
+    size = PRESETS[preset]
     config = ConfigDict()
-    config.seeds = 8
-    config.tasks = 8
-    config.segment_steps = 1000
+    config.seeds = size["seeds"]
+    config.tasks = size["tasks"]
+    config.segment_steps = size["steps"] // 4
     config.data = {"name": "digits"}
-    config.stream = {"name": "random_labels", "images": 1000, "batch": 16, "steps": 4000}
+    config.stream = {"name": "random_labels", "images": 500, "batch": 16, "steps": size["steps"]}
     config.network = {"name": "mlp", "widths": (64, 64, 64)}
-    config.optimizer = {"name": "adam", "learning_rate": 3e-3}
+    config.optimizer = {"name": "adam", "learning_rate": 2e-3}
     return config
 
 
 def get_variants():
-    """Name -> overrides, each of which could have been typed."""
+    """Variant -> overrides, each of which could have been typed."""
     return {
         "adam": {},
         "tuned_adam": {"optimizer.b2": 0.9, "optimizer.eps": 1e-9, "optimizer.eps_root": 1e-3},

@@ -14,6 +14,8 @@ PRESETS = {
 
 def get_config(preset="laptop"):
     """The plain variant: Adam at 1e-3 with PyTorch's defaults."""
+    if preset not in PRESETS:
+        raise ValueError(f"There is no preset {preset!r}. This file has: {', '.join(PRESETS)}.")
     size = PRESETS[preset]
     config = ConfigDict()
     config.seeds = size["seeds"]

@@ -68,6 +68,7 @@ class Plan(NamedTuple):
 
     config: dict  # resolved: every setting of every factory, as plain Python values
     make: Callable  # (settings) -> Experiment
+    spec: dict  # shapes of the data, and the number of classes
     seeds: np.ndarray  # [R] int
     settings: dict  # dotted path -> [R] float32, one value per run
     lengths: tuple  # optimizer steps of each task
@@ -102,6 +103,7 @@ def build(config, spec):
     return Plan(
         config,
         make,
+        spec,
         np.array([config["first_seed"] + seed for seed, _ in runs]),
         {path: np.array([point[path] for _, point in runs], np.float32) for path in axes},
         lengths,
@@ -119,7 +121,9 @@ def complete(config):
         if isinstance(default, dict) and not isinstance(full[key], dict):
             raise ValueError(f"{key}={full[key]!r}, but it must be a block of settings such as {default}.")
         if key in ("interventions", "diagnostics"):
-            full[key] = {name: _component(f"{key}.{name}", key, block, name) for name, block in full[key].items()}
+            blocks = {**default, **full[key]}  # what is given is added to the defaults; `every: 0` takes one out
+            blocks = {name: _component(f"{key}.{name}", key, block, name) for name, block in blocks.items()}
+            full[key] = {name: block for name, block in blocks.items() if block["every"]}
         elif key in REGISTRIES:
             full[key] = _component(key, key, full[key], default["name"])
         elif key == "data":
@@ -183,7 +187,7 @@ def _component(path, kind, block, default_name):
     for name in settings:
         full[name] = _typed(f"{path}.{name}", full[name], hints.get(name, type(settings[name])))
     if "every" in own:
-        check.whole(f"{path}.every", full["every"])
+        check.whole(f"{path}.every", full["every"], low=0 if kind == "diagnostics" else 1)
     if "at" in own:
         check.known(f"{path}.at", full["at"], ("step", "boundary"))
     return full

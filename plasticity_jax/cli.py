@@ -95,7 +95,7 @@ def configuration():
 
 def variants(names=None):
     """Variant -> overrides of the configuration file: all of them, or those named."""
-    module = _module(config_flags.get_config_filename(flags.FLAGS["config"]))
+    module = _module(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0])
     found = module.get_variants() if hasattr(module, "get_variants") else {"default": {}}
     for name in names or ():
         if name not in found:

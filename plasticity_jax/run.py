@@ -312,7 +312,8 @@ def _record_environment(workdir, job):
     if found is None:
         params = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)[0].learner.variables.params
         parameters = tree.size(params) // len(job.plan.seeds)
-        found = {**now, "runs_per_batch": job.runs_per_batch, "parameters": parameters, "resumed": []}
+        facts = {"parameters": parameters, "classes": job.plan.spec["classes"]}
+        found = {**now, "runs_per_batch": job.runs_per_batch, **facts, "resumed": []}
     else:
         found["resumed"].append({name: now[name] for name in ("time", "commit", "versions", "devices")})
     folder.write_json(path, found)

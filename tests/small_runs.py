@@ -19,7 +19,13 @@ CONFIG = {
     "stream": {"name": "random_labels", "images": 32, "batch": 8, "steps": 30},
     "network": {"name": "mlp", "widths": (8,)},
     "optimizer": {"name": "adam", "learning_rate": 1e-2},
-    "diagnostics": {"performance": {}, "weights": {}, "units": {"every": 2}},
+    "diagnostics": {
+        "performance": {},
+        "weights": {},
+        "units": {"every": 2},
+        "gradients": {"every": 0},
+        "ranks": {"every": 0},
+    },
 }
 
 

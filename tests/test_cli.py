@@ -28,7 +28,7 @@ def get_config(preset="short"):
     config.stream = {{"name": "random_labels", "images": 32, "batch": 8, "steps": 2 * config.segment_steps}}
     config.network = {{"name": "mlp", "widths": (8,)}}
     config.optimizer = {{"name": "adam", "learning_rate": 1e-3}}
-    config.diagnostics = {{"performance": {{}}}}
+    config.diagnostics = {{name: {{"every": 0}} for name in ("gradients", "ranks", "units", "weights")}}
     if preset == "long":
         config.stream.steps = 40_000
         config.checkpoint = {{"minutes": 1e-9, "keep": "newest:2"}}

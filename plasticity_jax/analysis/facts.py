@@ -15,7 +15,7 @@ __all__ = [
     "warnings",
 ]
 
-BLOCKS = ("stream", "network", "optimizer", "interventions", "data")
+BLOCKS = ("stream", "network", "head", "optimizer", "schedule", "interventions", "data")
 
 
 def flatten(tree, prefix=""):
@@ -63,9 +63,8 @@ def differing_settings(variants):
 
 
 def classes(variants):
-    """Number of classes if the configurations name one and agree on it, else None."""
-    named = [d.attrs["config"].get("data") for d in variants.values()]
-    counts = {data["classes"] for data in named if isinstance(data, dict) and data.get("classes")}
+    """Number of classes of the data if all variants agree on it, else None."""
+    counts = {d.attrs["environment"].get("classes") for d in variants.values()} - {None}
     return counts.pop() if len(counts) == 1 else None
 
 

@@ -60,7 +60,7 @@ def write_variant(folder, dataset, state="done", diverged=(), **overrides):
         "network": {"name": "mlp", "widths": [64, 64]},
         "optimizer": {"name": "adam", "learning_rate": 3e-3},
         "interventions": {},
-        "data": {"name": "digits", "classes": 10},
+        "data": {"name": "digits"},
     }
     for path, value in overrides.items():
         block, name = path.split("__")
@@ -71,7 +71,8 @@ def write_variant(folder, dataset, state="done", diverged=(), **overrides):
         "devices": ["cpu:0", "cpu:1"],
         "versions": {"jax": "0.10.2", "numpy": "2.4.0"},
         "parameters": 13066,
-        "git_commit": "0123abc",
+        "commit": "0123abc",
+        "classes": 10,
     }
     write = {"config": {"config": config, "hash": "f00", "runs_per_batch": 1}, "status": status}
     for name, value in (write | {"environment": environment}).items():

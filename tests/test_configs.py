@@ -1,0 +1,69 @@
+"""Every configuration that is shipped: all presets and variants build, and each runs under :smoke."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from small_runs import ROOT, environment
+
+from plasticity_jax import cli
+from plasticity_jax.analysis.results import load
+from plasticity_jax.build import build, spec_of
+from plasticity_jax.host import data
+
+FILES = sorted((ROOT / "configs").glob("*.py"))
+STAND_INS = {  # shapes of data that a test may not need to have
+    "mnist": {"images": 60_000, "test_images": 10, "height": 28, "width": 28},
+}
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def spec_for(block):
+    name = block["name"]
+    options = {k: v for k, v in block.items() if k not in ("name", "dir")}
+    found = data.load("synthetic", **STAND_INS[name]) if name in STAND_INS else data.load(name, **options)
+    return spec_of(found.arrays, found.classes)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_preset_and_variant_builds(path):
+    source = module(path)
+    assert {"smoke", "laptop"} <= set(source.PRESETS)
+    for preset in source.PRESETS:
+        config = source.get_config(preset).to_dict()
+        spec = spec_for(config["data"])
+        for overrides in source.get_variants().values():
+            plan = build(cli.override(config, overrides), spec)
+            assert len(plan.lengths) == config["tasks"]
+    with pytest.raises(ValueError, match="smoke"):
+        source.get_config("lapptop")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_smoke_runs_all_variants_and_ends_in_a_report(path, tmp_path):
+    def script(name, *arguments):
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    script("sweep", "--config", f"{path}:smoke", "--workdir", tmp_path / "x")
+    assert list(load(tmp_path / "x")) == list(module(path).get_variants())
+    table = script("report", tmp_path / "x")
+    assert all(name in table for name in module(path).get_variants())
+    assert (tmp_path / "x" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_headers_say_how_long_and_what_to_expect(path):
+    header = pathlib.Path(path).read_text(encoding="utf-8").split('"""')[1]
+    for word in ("python scripts/sweep.py", "Expect", "seeds", "minutes"):
+        assert word in header, word
