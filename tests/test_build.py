@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from records import spec
+from records import arrays, clock, spec
 
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.build import DEFAULTS, build, complete, config_hash
@@ -62,10 +62,8 @@ def test_settings_may_be_traced_and_act():
     plan = build({**CONFIG, "grid": (("stream.mean", (0.0, 0.5)),)}, spec())
 
     def first(mean):
-        from records import arrays
-
         trainer = plan.make({"stream.mean": mean}).trainer
-        return trainer.snapshot(trainer.init(jax.random.key(0), arrays()), arrays(), (0, 0, 0)).batch["x"].mean()
+        return trainer.snapshot(trainer.init(jax.random.key(0), arrays()), arrays(), clock()).batch["x"].mean()
 
     a, b = jax.jit(first)(0.0), jax.jit(first)(0.5)
     assert float(a - b) == pytest.approx(0.5, abs=1e-5)
