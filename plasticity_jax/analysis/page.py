@@ -18,7 +18,7 @@ thead th { border-bottom: 1.5px solid #1a1a1a; font-weight: 600; }
 td { white-space: nowrap; } table.pairs td { white-space: normal; }
 tbody th { font-weight: 500; } tbody tr { border-bottom: 1px solid #e4e4e4; }
 tbody tr:last-child { border-bottom: 1.5px solid #1a1a1a; }
-table.pairs td, table.pairs th { overflow-wrap: anywhere; } .scroll { overflow-x: auto; }
+table.pairs td { overflow-wrap: anywhere; } table.pairs th { white-space: nowrap; } .scroll { overflow-x: auto; }
 figure { margin: 1.4rem 0 2rem; break-inside: avoid; } figure img { max-width: 100%; height: auto; }
 figcaption { font-size: .88rem; color: #333; max-width: 46rem; }
 .warnings { border-left: 4px solid #d55e00; padding: .2rem 1rem; background: #fdf3ec; }

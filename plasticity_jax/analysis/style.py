@@ -47,6 +47,7 @@ def grid(rows, columns, height=2.3):
 
     width = {1: 4.2, 2: 6.8, 3: 7.6}.get(columns, 9.0)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06, hspace=0.08)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -61,9 +62,9 @@ def line(axes, i, x, interval, label):
 
 
 def count(axes, last, label):
-    """The x axis of what is counted from 1 to `last`: 1 and multiples of a round number."""
+    """The x axis of what is counted from 1 to `last`: 1 and multiples of a round number, or odd numbers."""
     step = next(s for s in (1, 2, 5, 10, 20, 25, 50, *(10**k for k in range(2, 10))) if last / s <= 8)
-    axes.set_xticks(sorted({1, *range(step, last + 1, step)} - ({2} if step == 2 else set())))
+    axes.set_xticks(range(1, last + 1, 2) if step == 2 else sorted({1, *range(step, last + 1, step)}))
     axes.set_xlabel(label)
 
 

@@ -44,11 +44,12 @@ def cell(value, short=False):
         return str(value)
     if not np.isfinite(value.mean):
         return "-"
-    if not np.isfinite(value.low):
-        return f"{value.mean:.3f}"
+    mean, low, high = (round(float(v), 3) + 0.0 for v in (value.mean, value.low, value.high))  # + 0.0: no -0.000
+    if not np.isfinite(low):
+        return f"{mean:.3f}"
     if short:
-        return f"{value.mean:.3f} ± {(value.high - value.low) / 2:.3f}"
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+        return f"{mean:.3f} ± {(value.high - value.low) / 2:.3f}"
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def to_text(records):
