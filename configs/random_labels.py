@@ -1,8 +1,8 @@
 """Random Label MNIST of Kumar, Marklund and Van Roy 2023 (arXiv 2308.11958, Table 1), with Adam at 1e-3.
 
-What: an MLP of two hidden layers of 100 ReLU units, in PyTorch's default initialisation, learns 1,200 MNIST images whose
-labels are drawn at random and anew for each task; batch 16, shuffled epochs. Each seed draws its own images once, pixels
-are scaled to [0, 1]. The source does not say how it scales pixels or draws images; both are our choice.
+What: an MLP of two hidden layers of 100 ReLU units, in PyTorch's default initialisation, learns 1,200 MNIST images
+whose labels are drawn at random and anew for each task; batch 16, shuffled epochs. Each seed draws its own images once,
+pixels are scaled to [0, 1]. The source does not say how it scales pixels or draws images; both are our choice.
 
     python scripts/fetch_data.py mnist
     python scripts/sweep.py --config configs/random_labels.py:laptop --workdir results/random_labels
@@ -23,13 +23,13 @@ Expect of `:laptop`, real MNIST, seeds 0-7, mean ± half of the 95% interval ove
     layer_norm  1.000 ± 0.000            1.000 ± 0.000    0.846 ± 0.007
     adamw       0.996 ± 0.009            0.115 ± 0.003    0.219 ± 0.007
 
-What may look odd, and why. Plain Adam is at the level of the most frequent label from task 6 on: by then 95% of the first
-layer's units are zero on all 1,200 images, by task 10 99.9%, so only the biases still learn, and the ranks of the
+What may look odd, and why. Plain Adam is at the level of the most frequent label from task 6 on: by then 95% of the
+first layer's units are zero on all 1,200 images, by task 10 99.9%, so only the biases still learn, and the ranks of the
 features fall to 0 with the last unit. Weight decay of 1e-2 shrinks the norm but does not keep units alive. Tuned Adam
 loses its units later, not never (18% of the first layer in task 4, 52% in task 6, 99.6% in task 15); in its first task
-it learns more slowly, since eps_root bounds the steps of small gradients. Layer norm memorises every task to the end, but
-ever more slowly: its online accuracy falls from 0.91 to 0.77 while its weight norm grows from 27 to 123. The source's
-total for plain Adam over its 50 longer tasks, read off a figure, is 0.16.
+it learns more slowly, since eps_root bounds the steps of small gradients. Layer norm memorises every task to the end,
+but ever more slowly: its online accuracy falls from 0.91 to 0.77 while its weight norm grows from 27 to 123. The
+source's total for plain Adam over its 50 longer tasks, read off a figure, is 0.16.
 """
 
 from ml_collections import ConfigDict

@@ -10,11 +10,8 @@ __version__ = "0.1.0"
 _HOME = {
     "base": ["Clock", "Diagnostic", "Intervention", "Learner", "Network", "Objective", "Outputs", "Snapshot"],
     "schedule": ["at_boundary", "chain", "every"],
-    "learn": ["learn"],
     "train": ["supervised"],
     "sweep": ["programs"],
-    "build": ["build"],
-    "run": ["run"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)

@@ -61,6 +61,7 @@ REGISTRIES = {
     "diagnostics": DIAGNOSTICS,
 }
 LONGEST_SEGMENT = 10_000
+UNSWEPT = ("checkpoint", "data", "log", "parallel")
 
 
 class Plan(NamedTuple):
@@ -70,7 +71,7 @@ class Plan(NamedTuple):
     make: Callable  # (settings) -> Experiment
     spec: dict  # shapes of the data, and the number of classes
     seeds: np.ndarray  # [R] int
-    settings: dict  # dotted path -> [R] float32, one value per run
+    settings: dict  # dotted path -> [R] float64, one value per run; float32 on the device
     lengths: tuple  # optimizer steps of each task
     segment_steps: int
     every: dict  # diagnostic -> measured after each so many tasks
@@ -105,7 +106,7 @@ def build(config, spec):
         make,
         spec,
         np.array([config["first_seed"] + seed for seed, _ in runs]),
-        {path: np.array([point[path] for _, point in runs], np.float32) for path in axes},
+        {path: np.array([point[path] for _, point in runs]) for path in axes},
         lengths,
         _segment_steps(config["segment_steps"], lengths),
         {name: block["every"] for name, block in config["diagnostics"].items()},
@@ -144,6 +145,7 @@ def _check_counts(config):
         check.whole(key, config[key])
     for key in ("first_seed", "segment_steps"):
         check.whole(key, config[key], low=0)
+    check.between("first_seed + seeds", config["first_seed"] + config["seeds"], 1, 2**32)
     for key in ("runs_per_batch", "devices"):
         check.whole(f"parallel.{key}", config["parallel"][key], low=0)
     check.positive("checkpoint.minutes", config["checkpoint"]["minutes"])
@@ -230,6 +232,8 @@ def _grid(config):
         if not isinstance(axis, tuple) or len(axis) != 2 or not isinstance(axis[0], str):
             raise ValueError(f"grid: {axis!r} is not a pair of a dotted path and its values.")
         path, values = axis[0], axis[1] if isinstance(axis[1], tuple) else (axis[1],)
+        if path.partition(".")[0] in UNSWEPT:
+            raise ValueError(f"grid: {path} changes no number of a run, so it cannot be an axis.")
         current = _at(config, path)
         if not isinstance(current, float):
             kind = type(current).__name__
@@ -237,7 +241,7 @@ def _grid(config):
         if path in axes or not values:
             raise ValueError(f"grid: {path} is given {'twice' if path in axes else 'no values'}.")
         axes[path] = tuple(_typed(f"grid: {path}", value, float) for value in values)
-        if len(set(axes[path])) < len(values):
+        if len(set(np.float32(axes[path]))) < len(values):
             raise ValueError(f"grid: {path} repeats a value in {values}; every run must differ.")
     return axes
 
@@ -300,7 +304,7 @@ def _experiment(config, spec):
 def _intervention(block, offered):
     inner = _call("interventions", block, offered)
     if block["at"] == "boundary":
-        return at_boundary(inner)
+        return at_boundary(inner, block["every"])
     return inner if block["every"] == 1 else every(block["every"], inner)
 
 
@@ -334,7 +338,8 @@ def _segment_steps(wanted, lengths):
         if common % wanted:
             raise ValueError(f"segment_steps={wanted} does not divide every task; use a divisor of {common}.")
         return wanted
-    return max(d for d in range(1, min(common, LONGEST_SEGMENT) + 1) if common % d == 0)
+    longest = max(d for d in range(1, min(common, LONGEST_SEGMENT) + 1) if common % d == 0)
+    return longest if 20 * longest >= common else common  # a task of 10,007 steps is one segment, not 10,007
 
 
 def config_hash(config):
@@ -342,7 +347,7 @@ def config_hash(config):
 
     What is saved, shown, and on how many devices, and where the data lie, may differ on resume.
     """
-    identity = {key: value for key, value in config.items() if key not in ("checkpoint", "log", "parallel")}
+    identity = {key: value for key, value in config.items() if key not in UNSWEPT or key == "data"}
     identity["data"] = {key: value for key, value in config["data"].items() if key != "dir"}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -5,20 +5,31 @@ plain floats at every point of the grid, so nothing escapes.
 """
 
 import difflib
+import math
 
 import jax
 
-__all__ = ["at_least", "between", "known", "nearest", "positive", "whole"]
+__all__ = ["at_least", "between", "finite", "fraction", "known", "nearest", "positive", "whole"]
 
 
 def at_least(name, value, low):
     """`value` must be a number >= low."""
-    _require(value, lambda v: v >= low, f"{name}={value!r}, but it must be at least {low}.")
+    _require(value, lambda v: low <= v < math.inf, f"{name}={value!r}, but it must be finite and at least {low}.")
 
 
 def positive(name, value):
     """`value` must be a number > 0."""
-    _require(value, lambda v: v > 0, f"{name}={value!r}, but it must be positive.")
+    _require(value, lambda v: 0 < v < math.inf, f"{name}={value!r}, but it must be finite and positive.")
+
+
+def fraction(name, value):
+    """`value` must be a number in [0, 1)."""
+    _require(value, lambda v: 0 <= v < 1, f"{name}={value!r}, but it must be at least 0 and below 1.")
+
+
+def finite(name, value):
+    """`value` must be a number, neither infinite nor NaN."""
+    _require(value, math.isfinite, f"{name}={value!r}, but it must be a finite number.")
 
 
 def between(name, value, low, high):

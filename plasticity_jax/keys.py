@@ -28,6 +28,8 @@ class Purpose(enum.IntEnum):
     UPDATE = 8  # update hooks
     BOUNDARY = 9  # boundary hooks
     DIAGNOSTIC = 10
+    ADVANCE = 11  # the gradient that boundary hooks may read
+    MEASURE = 12  # the gradient and update that diagnostics may read
 
 
 def for_step(key, purpose, step=0):

@@ -34,7 +34,7 @@ def sgd(learning_rate: float = 1e-2):
 def momentum(learning_rate: float = 1e-2, momentum: float = 0.9, nesterov: bool = False):
     """Gradient descent with heavy-ball or Nesterov momentum."""
     check.at_least("learning_rate", learning_rate, 0.0)
-    check.between("momentum", momentum, 0.0, 1.0)
+    check.fraction("momentum", momentum)
     return _on_vectors(optax.sgd(learning_rate, momentum, nesterov))
 
 
@@ -74,9 +74,9 @@ def rmsprop(
 ):
     """RMSProp as in optax: update = -learning_rate * g / sqrt(v + eps), v the running mean of g^2."""
     check.at_least("learning_rate", learning_rate, 0.0)
-    check.between("decay", decay, 0.0, 1.0)
-    check.at_least("eps", eps, 0.0)
-    check.between("momentum", momentum, 0.0, 1.0)
+    check.fraction("decay", decay)
+    check.positive("eps", eps)
+    check.fraction("momentum", momentum)
     return _on_vectors(optax.rmsprop(learning_rate, decay, eps, centered=centered, momentum=momentum))
 
 
@@ -85,7 +85,7 @@ def muon(
 ):
     """Muon for matrices, Adam for all other parameters (optax.contrib.muon)."""
     check.at_least("learning_rate", learning_rate, 0.0)
-    check.between("momentum", momentum, 0.0, 1.0)
+    check.fraction("momentum", momentum)
     check.at_least("weight_decay", weight_decay, 0.0)
     check.at_least("adam_learning_rate", adam_learning_rate, 0.0)
     return optax.contrib.muon(
@@ -193,10 +193,11 @@ def _on_vectors(optimizer):
 
 def _check_adam(learning_rate, b1, b2, eps, eps_root):
     check.at_least("learning_rate", learning_rate, 0.0)
-    check.between("b1", b1, 0.0, 1.0)
-    check.between("b2", b2, 0.0, 1.0)
+    check.fraction("b1", b1)
+    check.fraction("b2", b2)
     check.at_least("eps", eps, 0.0)
     check.at_least("eps_root", eps_root, 0.0)
+    check.positive("eps + eps_root", eps + eps_root)  # else a gradient of 0 divides 0 by 0
 
 
 def _factor(horizon, warmup, span, shape):

@@ -106,18 +106,21 @@ def _identity(plan):
 
 def _run(plan, arrays, workdir, name, progress_stream, asked_to_stop):
     """What `run` does with a configuration that is understood."""
+    folder.check_configuration(workdir, _identity(plan))
+    if _Status(workdir, plan).is_done and (workdir / "metrics.zarr").exists():
+        return "done"
+    job = prepare(plan, arrays, _remembered(workdir))
+    dims = _dims(job)  # traces the programs: what is wrong with them shows before anything is written
     with folder.claim(workdir):
         folder.same_configuration(workdir, _identity(plan))
         status = _Status(workdir, plan)
         try:
-            with folder.explained(workdir):
-                job = prepare(plan, arrays, _remembered(workdir))
-                with contextlib.closing(_Session(job, workdir, status)) as session:
-                    if not session.is_done:
-                        _record_environment(workdir, job)
-                        session.train(name or workdir.name, progress_stream, asked_to_stop)
-                    state = "done" if session.is_done else "preempted"
-                    session.report(state)
+            with folder.explained(workdir), contextlib.closing(_Session(job, dims, workdir, status)) as session:
+                if not session.is_done:
+                    _record_environment(workdir, job)
+                    session.train(name or workdir.name, progress_stream, asked_to_stop)
+                state = "done" if session.is_done else "preempted"
+                session.report(state)
         except BaseException as error:
             with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
                 status.write("failed", error=f"{type(error).__name__}: {error}")
@@ -138,7 +141,8 @@ def prepare(plan, arrays, runs_per_batch=None):
     """
     parallel = plan.config["parallel"]
     mesh = runs.runs_mesh(len(plan.seeds), parallel["devices"])
-    states = (plan.settings, for_seeds(plan.seeds))
+    settings = {path: values.astype(np.float32) for path, values in plan.settings.items()}
+    states = (settings, for_seeds(plan.seeds))
     settings, keys = runs.place(mesh, states)
     data = runs.replicate(mesh, arrays)
 
@@ -147,7 +151,7 @@ def prepare(plan, arrays, runs_per_batch=None):
         first = jax.tree.map(lambda a: a[:1], states)
         like = jax.eval_shape(one.init, *first, arrays)[0]
         memory = one.run_segment.lower(first[0], like, arrays, _clock(0, 0, 0)).compile().memory_analysis()
-        return memory.temp_size_in_bytes + memory.argument_size_in_bytes
+        return memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
 
     size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
     return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
@@ -156,10 +160,10 @@ def prepare(plan, arrays, runs_per_batch=None):
 class _Session:
     """One process's part of a run: the states on the devices, and where they are written."""
 
-    def __init__(self, job, workdir, status):
+    def __init__(self, job, dims, workdir, status):
         self.job, self.plan, self.status = job, job.plan, status
-        self.ends = np.cumsum(job.plan.lengths)
-        self.results = Results(workdir / "metrics.zarr", _dims(job), _coordinates(self.plan), len(self.ends))
+        self.ends, self.online = np.cumsum(job.plan.lengths), []
+        self.results = Results(workdir / "metrics.zarr", dims, _coordinates(self.plan), len(self.ends))
         boundaries = {int(end): task + 1 for task, end in enumerate(self.ends)}
         self.checkpoints = Checkpoints(workdir / "checkpoints", self.plan.config["checkpoint"]["keep"], boundaries)
         self.saved_at = time.monotonic()
@@ -171,6 +175,11 @@ class _Session:
         job, programs = self.job, self.job.programs
         first = jax.eval_shape(programs.init, job.settings, job.keys, job.data)
         found = self.checkpoints.restore(_content(*first, _clock(0, 0, 0)))
+        if found is None and self.status.task:
+            raise folder.FolderError(
+                f"{self.results.path.parent} has numbers of {self.status.task} tasks but no checkpoint to go on from: "
+                "restore its checkpoints, or choose another --workdir. Nothing was changed."
+            )
         if found is None:
             self.step = 0
             self.states, self.diagnostics = programs.init(job.settings, job.keys, job.data)
@@ -206,24 +215,24 @@ class _Session:
             if self.step == self.start and self.task:
                 self.states = self.job.programs.advance(self.job.settings, self.states, self.job.data, self.clock)
             while self.step < self.ends[self.task]:
-                online = self._segment(progress)
+                self._segment(progress)
                 stopping = asked_to_stop()  # asked once: a signal that comes now must find the next save
                 if self.step < self.ends[self.task] and (stopping or self._is_late()):
                     self._save()
                     if stopping:
                         return
-            self._boundary(online)
+            self._boundary()
 
     def _segment(self, progress):
         job = self.job
         self.states, online = job.programs.run_segment(job.settings, self.states, job.data, self.clock)
         online = jax.device_get(online)
         self.results.write(self.task, online, segment=(self.step - self.start) // self.plan.segment_steps)
+        self.online.append(online)
         self.step += self.plan.segment_steps
         progress.advance(self.plan.segment_steps, f"task {self.task + 1} of {len(self.ends)}")
-        return online
 
-    def _boundary(self, online):
+    def _boundary(self):
         """Measure, write the numbers, then the checkpoint: it is never ahead of them."""
         job = self.job
         names = tuple(name for name, period in self.plan.every.items() if (self.task + 1) % period == 0)
@@ -232,9 +241,9 @@ class _Session:
         )
         metrics = jax.device_get({**metrics, "diverged": self.states.diverged})
         self.results.write(self.task, metrics)
+        self.write_log(self.step, {**jax.tree.map(lambda *a: np.mean(a, 0), *self.online), **metrics})
         self._save()
-        self.write_log(self.step, {**online, **metrics})
-        self.task += 1
+        self.task, self.online = self.task + 1, []
         self.report("running")
 
     def report(self, state):
@@ -260,16 +269,13 @@ class _Status:
     def __init__(self, workdir, plan):
         self._path, self._begun = workdir / "status.json", time.monotonic()
         before = folder.read_json(self._path) or {}
-        self._was_done = before.get("state") == "done"
+        self.is_done, self.task = before.get("state") == "done", before.get("task", 0)
         self._before_s = before.get("seconds", 0.0)
         self._content = {"task": before.get("task", 0), "tasks": len(plan.lengths), "runs": len(plan.seeds)}
         self._content["diverged"] = before.get("diverged", [])
 
     def write(self, state, **changes):
-        """Replace status.json; one that says "done" already stays as it is."""
-        if state == "done" and self._was_done:
-            return
-        self._was_done = False
+        """Replace status.json."""
         seconds = round(self._before_s + time.monotonic() - self._begun, 1)
         self._content |= changes
         folder.write_json(self._path, {"state": state, "seconds": seconds, **self._content})
@@ -287,8 +293,10 @@ def _dims(job):
     """Name -> {dimension: labels} of every array of the results; shapes come from the programs themselves."""
     plan = job.plan
     segments = max(plan.lengths) // plan.segment_steps
-    states = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)[0]
-    online = jax.eval_shape(job.programs.run_segment, job.settings, states, job.data, _clock(0, 0, 0))[1]
+    clock, names = _clock(0, 0, 0), tuple(plan.every)
+    states, memory = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
+    online = jax.eval_shape(job.programs.run_segment, job.settings, states, job.data, clock)[1]
+    jax.eval_shape(lambda *a: job.programs.measure(*a, names), job.settings, states, memory, job.data, clock)
     dims = {name: {"segment": segments} for name in online}
     point = {path: float(values[0]) for path, values in plan.settings.items()}
     for diagnostic in plan.make(point).diagnostics.values():

@@ -9,6 +9,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 
+from plasticity_jax import check
 from plasticity_jax.base import Intervention
 
 __all__ = ["at_boundary", "chain", "every", "when", "when_any"]
@@ -80,9 +81,17 @@ def every(period, inner):
     return inner._replace(update=update)
 
 
-def at_boundary(inner):
-    """`inner` with its update hook moved to the boundary between two tasks. No branch in the training step."""
-    return inner._replace(update=Intervention().update, boundary=inner.update)
+def at_boundary(inner, period=1):
+    """`inner` with its update hook moved to the boundary before every `period`-th task. No branch in the step."""
+    check.whole("at_boundary: period", period)
+
+    def boundary(key, state, learner, snapshot):
+        def act(both, key, snapshot):
+            return inner.update(key, *both, snapshot)
+
+        return when(snapshot.clock.task % period == 0, act, (state, learner), key, snapshot)
+
+    return inner._replace(update=Intervention().update, boundary=inner.update if period == 1 else boundary)
 
 
 def chain(**parts):

@@ -5,6 +5,7 @@ the blocks follow one another. The state of all runs stays in one buffer that ea
 """
 
 import functools
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +91,8 @@ def programs(make, mesh, runs_per_batch=1):
             key, metrics = for_step(state.key, Purpose.DIAGNOSTIC, clock.step), {}
             for name in names:
                 apply = experiment.diagnostics[name].apply
-                memory[name], found = apply(key, memory[name], state.learner, snapshot)
+                own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+                memory[name], found = apply(own, memory[name], state.learner, snapshot)
                 metrics |= found
             return memory, metrics
 

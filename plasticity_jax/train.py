@@ -23,10 +23,10 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
       intervention: Intervention.
 
     Returns:
-      Trainer. `run_segment` reports `online_loss` and `online_accuracy`: means over the segment of the loss and
-      accuracy of each batch before the update that it causes. `snapshot` holds the evaluation inputs of the task in
-      `batch`, those of its test set in `batch["test"]`, and the update that the optimizer would make of the gradient
-      on all of them.
+      Trainer. `run_segment` reports `online_loss` and `online_accuracy`: means over the examples of the segment, each
+      before the update that it causes; NaN for a run that had diverged before. `snapshot` holds the evaluation inputs
+      of the task in `batch`, those of its test set in `batch["test"]`, and the update that the optimizer would make of
+      the gradient on all of them.
     """
     learning = learn(network, objective, optimizer, intervention)
 
@@ -40,8 +40,9 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
     def advance(state, data, clock):
         source = stream.advance(for_step(state.key, Purpose.TASK, clock.task), state.source, data)
         batch = stream.sample(for_step(state.key, Purpose.BATCH, clock.step), source, data, jnp.int32(0))
+        key = for_step(state.key, Purpose.ADVANCE)
         snapshot = Snapshot(clock, state.initial, batch)
-        snapshot, _ = learning.gradient(state.key, state.interventions, state.learner, snapshot, train=False)
+        snapshot, _ = learning.gradient(key, state.interventions, state.learner, snapshot, train=False)
         key = for_step(state.key, Purpose.BOUNDARY, clock.step)
         states, learner = intervention.boundary(key, state.interventions, state.learner, snapshot)
         new = state._replace(source=source, learner=learner, interventions=states)
@@ -70,14 +71,18 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
             "online_loss": jnp.vdot(loss, weight) / jnp.sum(weight),
             "online_accuracy": jnp.vdot(hits, weight) / jnp.sum(weight),
         }
+        metrics = {name: jnp.where(state.diverged, jnp.nan, value) for name, value in metrics.items()}
         return _keep_diverged(state, new, diverged), metrics
 
     def snapshot(state, data, clock):
         batch = stream.evaluate(state.source, data, "train")
         batch = {**batch, "test": stream.evaluate(state.source, data, "test")}
-        seen = Snapshot(clock, state.initial, batch, interventions=state.interventions)
-        seen, _ = learning.gradient(state.key, state.interventions, state.learner, seen, train=False)
-        return learning.update(state.key, state.interventions, state.learner, seen)[0]
+        key = for_step(state.key, Purpose.MEASURE)
+        last = clock._replace(step=jnp.maximum(clock.step - 1, 0))  # a schedule is at the step that was taken last
+        seen = Snapshot(last, state.initial, batch, interventions=state.interventions)
+        seen, _ = learning.gradient(key, state.interventions, state.learner, seen, train=False)
+        seen, _ = learning.update(key, state.interventions, state.learner, seen)
+        return seen._replace(clock=clock)
 
     return Trainer(init, advance, run_segment, snapshot, stream.steps)
 

@@ -97,6 +97,7 @@ def test_own_factories_are_named_by_their_path():
 def test_segments_divide_every_task():
     assert build(edited("segment_steps", 20), spec()).segment_steps == 20
     assert build(edited("stream.steps", 30_000), spec()).segment_steps == 10_000
+    assert build(edited("stream.steps", 10_007), spec()).segment_steps == 10_007  # a prime number of steps
     with pytest.raises(ValueError, match="segment_steps=30 does not divide every task; use a divisor of 40"):
         build(edited("segment_steps", 30), spec())
 
@@ -123,7 +124,7 @@ def test_the_hash_is_of_what_may_change_a_number():
         ("network.name", "linear", "network.widths is not a setting"),
         ("optimizer.learning_rate", "fast", "optimizer.learning_rate='fast' is of type str.*float"),
         ("optimizer.learning_rate", True, "is of type bool"),
-        ("optimizer.learning_rate", -1e-3, "learning_rate=-0.001, but it must be at least 0"),
+        ("optimizer.learning_rate", -1e-3, "learning_rate=-0.001, but it must be finite and at least 0"),
         ("stream.steps", 40.0, "stream.steps=40.0 is of type float.*int"),
         ("network.widths", 8, "network.widths=8 is of type int.*tuple"),
         ("network.widths", (8, 0), "widths=0"),
@@ -145,6 +146,13 @@ def test_the_hash_is_of_what_may_change_a_number():
         ("grid", (("optimizer.b2", ("high",)),), "is of type str"),
         ("grid", (("optimizer.b2", (0.9, 1.5)),), "b2=1.5"),
         ("grid", ("optimizer.b2",), "is not a pair"),
+        ("grid", (("checkpoint.minutes", (1.0, 2.0)),), "checkpoint.minutes changes no number"),
+        ("first_seed", 2**32, "first_seed"),
+        ("optimizer.b2", 1.0, "b2=1.0"),
+        ("optimizer.eps", 0.0, "eps . eps_root=0.0"),
+        ("optimizer.learning_rate", float("inf"), "learning_rate=inf"),
+        ("stream.mean", ("a",), "mean='a'"),
+        ("stream.steps", 2**30, "2.31 examples"),
     ],
 )
 def test_what_is_wrong_is_named(path, value, words):

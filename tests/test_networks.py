@@ -58,7 +58,14 @@ def test_activations(name):
             low, high = net.bounds[layer]
             assert low <= float(outputs.acts[layer].min()) and float(outputs.acts[layer].max()) <= high
     assert (name in layers.BOUNDS) == bool(net.bounds)
-    assert network(activation=name, norm="layer", norm_place="after").bounds == {}
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_acts_are_post_activations_wherever_the_norm_stands(place):
+    net = network(norm="layer", norm_place=place)
+    variables = net.init(KEYED)
+    outputs = forward(net, variables, batch(KEYED)["x"])
+    assert (outputs.acts["fc0"] == jnp.maximum(outputs.preacts["fc0"], 0)).all()
 
 
 def test_linear_is_one_product():

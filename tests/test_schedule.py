@@ -56,6 +56,15 @@ def test_at_boundary_moves_the_hook():
     assert int(member.boundary(KEY, jnp.int32(0), learner, snapshot)[0]) == 1
 
 
+def test_at_boundary_counts_tasks():
+    learner, snapshot = learner_and_snapshot(KEY)
+    member, counts = at_boundary(counter(), 3), jnp.int32(0)
+    for task in range(1, 8):
+        now = snapshot._replace(clock=clock(10 * task, task, 10 * task))
+        counts, _ = member.boundary(KEY, counts, learner, now)
+    assert int(counts) == 2  # before tasks 3 and 6, counted from 0
+
+
 def test_a_branch_on_the_clock_survives_vmap():
     def f(state, step):
         return when(step > 2, lambda s: jnp.sin(s), state)

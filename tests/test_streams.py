@@ -55,17 +55,24 @@ class TestOrder:
         rows, _ = jax.vmap(lambda i: order.independent(WORDS, i, 5, 8))(jnp.arange(2_000))
         assert_uniform(np.bincount(np.asarray(rows).ravel(), minlength=5))
 
-    @pytest.mark.parametrize("n", [10, 24, 97])
-    def test_shuffles_are_uniform(self, n):
+    @pytest.mark.parametrize("traced", [False, True])
+    @pytest.mark.parametrize("n", [6, 10, 24, 97])
+    def test_shuffles_are_uniform(self, n, traced):
         """Places of a row, pairs of neighbours, and steps from one place to the next, over many keys."""
         keys = jax.random.split(KEY, 20_000)
-        every_place = jnp.arange(n)
-        shuffle = jax.jit(jax.vmap(lambda key: order._rows(order.words(key), jnp.zeros(n, int), every_place, n)))
+        every_place, count = jnp.arange(n), jnp.int32(n) if traced else n
+        shuffle = jax.jit(jax.vmap(lambda key: order._rows(order.words(key), jnp.zeros(n, int), every_place, count)))
         rows = np.asarray(shuffle(keys))
         assert_uniform(rows[:, 0], n)
         assert_uniform(rows[:, n // 2] * n + rows[:, -1], n * n, never=np.arange(n) * (n + 1))
         assert_uniform((rows[:, 1] - rows[:, 0]) % n, n, never=[0])
         assert_uniform(np.argmax(rows == 3, 1), n)
+
+    def test_rows_are_a_permutation_for_any_number_of_them(self):
+        """Primes, squares and their neighbours, products of unlike numbers; with and without a walk."""
+        for n in (*range(1, 40), 961, 997, 1200, 2018, 4095, 10_007):
+            rows = order._rows(WORDS, jnp.full(n, 3), jnp.arange(n), n)
+            assert (np.sort(rows) == np.arange(n)).all(), n
 
     def test_epochs_of_one_key_are_independent(self):
         n = 12

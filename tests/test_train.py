@@ -162,9 +162,36 @@ def test_a_diverged_run_goes_back_to_the_start_of_its_segment_and_stays_there():
     broken, metrics = task(member, state)
     assert bool(broken.diverged) and not np.isfinite(metrics[0]["online_loss"])
     assert_same(broken.learner, state.learner)
+    assert np.isnan(metrics[1]["online_accuracy"]) and np.isnan(metrics[1]["online_loss"])
     next_task = jax.jit(member.advance)(broken, arrays(), clock(STEPS, 1, STEPS))
     assert_same(next_task.learner, state.learner)
     assert (next_task.source.labels != state.source.labels).any()  # its tasks go on
+
+
+def test_a_run_that_diverged_before_reports_nothing():
+    member = trainer()
+    state = jax.jit(member.init)(KEY, arrays())._replace(diverged=jnp.array(True))
+    after, metrics = jax.jit(member.run_segment)(state, arrays(), clock())
+    assert_same(after.learner, state.learner)
+    assert all(np.isnan(value) for value in metrics.values())  # though it would learn well if it were let
+
+
+def test_no_two_gradients_share_a_key():
+    """The last step of a task, measuring, the boundary and the first step of the next one."""
+    seen = []
+
+    def loss(key, state, params, snapshot):
+        jax.debug.callback(lambda data: seen.append(tuple(data.tolist())), jax.random.key_data(key))
+        return 0.0
+
+    member = trainer(intervention=Intervention(loss=loss), segment_steps=1)
+    state = jax.jit(member.init)(KEY, arrays())
+    state, _ = jax.jit(member.run_segment)(state, arrays(), clock(STEPS - 1))
+    jax.block_until_ready(jax.jit(member.snapshot)(state, arrays(), clock(STEPS)).gradients)
+    state = jax.jit(member.advance)(state, arrays(), clock(STEPS, 1, STEPS))
+    jax.block_until_ready(jax.jit(member.run_segment)(state, arrays(), clock(STEPS, 1, STEPS)))
+    jax.effects_barrier()
+    assert len(seen) >= 3 and len(set(seen)) == len(seen)
 
 
 def test_the_snapshot_is_of_the_whole_task_in_evaluation_mode():

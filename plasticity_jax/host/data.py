@@ -28,7 +28,7 @@ import numpy as np
 from plasticity_jax.host import formats
 from plasticity_jax.host.formats import DataError
 
-__all__ = ["NAMES", "DataError", "Dataset", "data_folder", "load", "spec"]
+__all__ = ["NAMES", "DataError", "Dataset", "data_folder", "load"]
 
 
 class Dataset(NamedTuple):
@@ -93,8 +93,8 @@ def load(name, folder=None, **options):
 
     Example:
       >>> tiny = load("synthetic", images=20, test_images=10, height=4, width=4, classes=2)
-      >>> spec(tiny)["train"]
-      {'x': ((20, 4, 4, 1), dtype('uint8')), 'y': ((20,), dtype('int32'))}
+      >>> tiny.arrays["train"]["x"].shape, tiny.arrays["train"]["y"].dtype.name
+      ((20, 4, 4, 1), 'int32')
     """
     if name not in _LOADERS:
         raise ValueError(f"no data set is called {name!r}{nearest(name, NAMES)}; there are {', '.join(NAMES)}")
@@ -109,11 +109,6 @@ def load(name, folder=None, **options):
         return loader(name, folder, **options)
     except DataError as error:
         raise DataError(f"{error}. To mend it: {_remedy(name, folder)}") from error
-
-
-def spec(dataset):
-    """Shapes and dtypes without values: {split: {"x": (shape, dtype), "y": (shape, dtype)}}."""
-    return {s: {k: (a.shape, a.dtype) for k, a in split.items()} for s, split in dataset.arrays.items()}
 
 
 def data_folder(folder=None):

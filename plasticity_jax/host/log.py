@@ -56,11 +56,14 @@ def open_writers(settings, folder, config):
 
 
 def _scalars(metrics):
-    """Means over the runs that are finite, one number per metric and layer: name, or name/index."""
+    """Means over the runs that have not diverged and are finite, one number per metric and layer: name/index."""
     scalars = {}
+    standing = np.asarray(metrics.get("diverged", 0.0)) == 0
     for name, values in metrics.items():
         values = np.asarray(values, np.float64)
         finite = np.isfinite(values)
+        if name != "diverged" and standing.ndim:
+            finite &= standing.reshape(-1, *[1] * (values.ndim - 1))
         counts = finite.sum(0)
         means = np.where(finite, values, 0.0).sum(0) / np.maximum(counts, 1)
         for index in np.ndindex(means.shape):

@@ -52,7 +52,9 @@ class Results:
             index = [slice(None), task, *self._places(name)]
             if segment is not None:
                 index[2] = segment
-            self._group[name].set_orthogonal_selection(tuple(index), np.asarray(values, np.float32))
+            values = np.asarray(values, np.float32)
+            if values.size:  # a network without hidden layers has no units to write of
+                self._group[name].set_orthogonal_selection(tuple(index), values)
 
     def clear_after(self, task, segment):
         """Set everything after the first `segment` segments of `task` back to NaN."""
@@ -106,7 +108,7 @@ class Results:
         for dimension, labels in self._dims[name].items():
             shared = list(self._labels[dimension])
             labels = list(_listed(labels))
-            places.append(slice(None) if labels == shared else np.array([shared.index(v) for v in labels]))
+            places.append(slice(None) if labels == shared else np.array([shared.index(v) for v in labels], int))
         return places
 
 

@@ -60,7 +60,8 @@ def mlp(
         del key, train  # neither dropout nor batch statistics
         return module.apply({"params": variables.params}, x.reshape(x.shape[0], -1)), variables.stats
 
-    return Network(init, apply, _wiring(len(widths), norm), _bounds(len(widths), activation, norm, norm_place))
+    bounds = {f"fc{i}": BOUNDS[activation] for i in range(len(widths)) if activation in BOUNDS}
+    return Network(init, apply, _wiring(len(widths), norm), bounds)
 
 
 def linear(input_shape, outputs, kernel_init: str = "lecun_normal", bias_init: str = "zeros"):
@@ -88,18 +89,10 @@ class _MLP(nn.Module):
             if self.norm != "none" and self.norm_place == "before":
                 x = Norm(self.norm, name=f"norm{i}")(x)
             preacts[f"fc{i}"] = x
-            x = ACTIVATIONS[self.activation](x)
+            x = acts[f"fc{i}"] = ACTIVATIONS[self.activation](x)
             if self.norm != "none" and self.norm_place == "after":
                 x = Norm(self.norm, name=f"norm{i}")(x)
-            acts[f"fc{i}"] = x
         return Outputs(Dense(self.outputs, self.kernel_init, self.bias_init, name="head")(x), acts, preacts)
-
-
-def _bounds(depth, activation, norm, norm_place):
-    """What comes out of a bounded activation is bounded, unless a norm stretches it afterwards."""
-    if activation not in BOUNDS or (norm != "none" and norm_place == "after"):
-        return {}
-    return {f"fc{i}": BOUNDS[activation] for i in range(depth)}
 
 
 def _wiring(depth, norm):

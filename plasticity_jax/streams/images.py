@@ -42,6 +42,8 @@ def check_images(images, spec, evaluation, mean, std):
     for name, values in (("mean", mean), ("std", std)):
         if isinstance(values, (tuple, list)) and len(values) != channels:
             raise ValueError(f"{name} has {len(values)} entries, but the images have {channels} channels.")
+    for value in mean if isinstance(mean, (tuple, list)) else (mean,):
+        check.finite("mean", value)
     for value in std if isinstance(std, (tuple, list)) else (std,):
         check.positive("std", value)
     return images or total

@@ -4,6 +4,8 @@ A shuffled epoch is a bijection of [0, n) that is computed position by position,
 be traced, and the batch at any step can be drawn without those before it. Letters: B examples of a batch.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -62,28 +64,34 @@ def independent(words, step, n, batch):
 ORDERS = {"shuffled": shuffled, "shuffled_ragged": shuffled_ragged, "independent": independent}
 
 
-def check_order(order, n, batch):
-    """A known order, and a batch that fits into the examples of a task."""
+def check_order(order, n, batch, steps):
+    """A known order, a batch that fits into the examples of a task, and no more draws than int32 can count."""
     check.known("order", order, ORDERS)
     check.whole("batch", batch)
     if batch > n:
         raise ValueError(f"batch={batch}, but a task has {n} examples: choose a batch of at most {n}.")
+    check.whole("steps", steps)
+    if steps * batch >= 2**31:
+        raise ValueError(f"steps={steps} with batch={batch} draws 2^31 examples or more in a task: make it shorter.")
 
 
 def _rows(words, epoch, position, n):
     """Bijections of [0, n), one per epoch, at `position` [B]."""
     epoch = epoch.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
     keys = [_mix(_mix(words[i] + epoch) ^ words[(i + 1) % _ROUNDS]) for i in range(_ROUNDS)]  # of [B]
-    return _bijection(keys, position.astype(jnp.uint32), jnp.asarray(n, jnp.uint32)).astype(jnp.int32)
+    return _bijection(keys, position.astype(jnp.uint32), n).astype(jnp.int32)
 
 
 def _bijection(keys, position, n):
     """A Feistel network on the grid [side, rows] that just covers [0, n), walked until it lands inside.
 
     Halves are added modulo their size, so the grid exceeds n by less than one side and the walk is almost always over
-    after one round trip; a network on bits would leave up to three quarters of its range outside.
+    after one round trip; a network on bits would leave up to three quarters of its range outside. Where n is known and
+    is a product of two numbers of about one size, the grid is n itself and nothing is left to walk.
     """
-    side = jnp.ceil(jnp.sqrt(n.astype(jnp.float32))).astype(jnp.uint32)
+    exact = _grid(n) if isinstance(n, int) else None
+    n = jnp.asarray(n, jnp.uint32)
+    side = jnp.uint32(exact) if exact else jnp.ceil(jnp.sqrt(n.astype(jnp.float32))).astype(jnp.uint32)
     rows = (n + side - 1) // side
 
     def once(value):
@@ -93,10 +101,19 @@ def _bijection(keys, position, n):
             high = (high + _cut(_mix(low ^ keys[i + 1]))) % rows
         return high * side + low
 
+    if exact:
+        return once(position)
+
     def walk(value):
         return jnp.where(value >= n, once(value), value)
 
     return jax.lax.while_loop(lambda value: jnp.any(value >= n), walk, once(position))
+
+
+def _grid(n):
+    """The divisor of n that is nearest to its root from above, if the other one is at most 4 times smaller."""
+    root = math.isqrt(n - 1) + 1
+    return next((side for side in range(root, 2 * root + 1) if n % side == 0), None)
 
 
 def _cut(value):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from plasticity_jax import check
 from plasticity_jax.base import Array, Stream
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.streams import order as orders
@@ -61,8 +60,7 @@ def permuted_pixels(
       ValueError: more images than the data set has, a batch that is larger than a task, unknown names.
     """
     images = check_images(images, spec, evaluation, mean, std)
-    orders.check_order(order, images, batch)
-    check.whole("steps", steps)
+    orders.check_order(order, images, batch, steps)
     draw = orders.ORDERS[order]
     shape = spec["train"]["x"].shape[1:]
     count = shape[0] * shape[1] * shape[2]
@@ -80,8 +78,8 @@ def permuted_pixels(
         return state._replace(pixels=permutation(key), order=orders.words(jax.random.fold_in(key, ORDER)))
 
     def show(x, pixels):
-        x = x.reshape(x.shape[0], -1)[:, pixels].reshape(x.shape)  # the image is scaled after it is permuted, so a
-        return scale(x, mean, std)  # per-channel mean belongs to the place and not to the pixel
+        x = scale(x, mean, std)  # before it is permuted: a channel's mean belongs to the pixel, not to the place
+        return x.reshape(x.shape[0], -1)[:, pixels].reshape(x.shape)
 
     def sample(key, state, data, step):
         index, weight = draw(state.order, step, images, batch)

@@ -65,8 +65,7 @@ def random_labels(
         outside [0, 1].
     """
     images = check_images(images, spec, evaluation, mean, std)
-    orders.check_order(order, images, batch)
-    check.whole("steps", steps)
+    orders.check_order(order, images, batch, steps)
     check.known("labels", labels, LABELS)
     check.between("fraction", fraction, 0.0, 1.0)
     draw = orders.ORDERS[order]
