@@ -126,10 +126,15 @@ def set_up(*configs):
 
 
 def exits(action):
-    """Run action() -> "done" or "preempted" and leave with its exit code; a bad setting ends in one line, no trace."""
+    """Run action() -> "done" or "preempted" and leave with its exit code.
+
+    A bad setting ends in one line and no trace, unless PLASTICITY_JAX_TRACEBACK is set: one's own code may fail too.
+    """
     try:
         state = action()
     except (ValueError, OSError) as error:
+        if os.environ.get("PLASTICITY_JAX_TRACEBACK"):
+            raise
         _fail(error)
     sys.exit({"done": DONE, "preempted": PREEMPTED}[state])
 

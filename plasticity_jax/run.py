@@ -1,6 +1,7 @@
 """The order of events: run segments, measure at the boundary, write the numbers, save a checkpoint, next task."""
 
 import contextlib
+import logging
 import pathlib
 import signal
 import time
@@ -49,7 +50,7 @@ def run(config, workdir, name=None, progress_stream=None):
 
     Raises:
       ValueError: a bad configuration, missing or damaged data, a folder of other results or in use. Nothing was
-        compiled or written then.
+        compiled or written then, but for the lock of a folder in use.
     """
     plan, arrays = _understood(config)
     with _interrupts() as asked_to_stop:
@@ -153,6 +154,8 @@ def prepare(plan, arrays, runs_per_batch=None):
         memory = one.run_segment.lower(first[0], like, arrays, _clock(0, 0, 0)).compile().memory_analysis()
         return memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
 
+    if runs_per_batch and parallel["runs_per_batch"] not in (0, runs_per_batch):
+        logging.warning("parallel.runs_per_batch stays %d, as it was when these results were begun.", runs_per_batch)
     size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
     return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
 

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from own_parts import noisy
 from records import SIDE, arrays, assert_close, assert_same, batch, clock, learner_and_snapshot, network, raw, spec
 
+from plasticity_jax import tree
 from plasticity_jax.base import Learner, Snapshot
-from plasticity_jax.build import REGISTRIES
+from plasticity_jax.build import REGISTRIES, _call, complete
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.host.checkpoint import Checkpoints
 from plasticity_jax.interventions import INTERVENTIONS
@@ -152,8 +154,6 @@ class TestNetworks:
         keeps_structure(variables.stats, stats)
 
     def test_wiring_names_every_hidden_layer_and_exactly_its_readers(self, name):
-        from plasticity_jax import tree
-
         member, x = net(name), batch(two_keys()[0])["x"]
         variables = member.init(two_keys()[0])
         outputs, _ = member.apply(two_keys()[0], variables, x, False)
@@ -252,8 +252,6 @@ def test_schedules(name):
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 class TestDiagnostics:
     def member(self, name, member_network=None):
-        from plasticity_jax.build import _call, complete
-
         block = complete({})["diagnostics"][name]
         offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
         return _call("diagnostics", block, offered)
@@ -288,20 +286,49 @@ class TestDiagnostics:
         keeps_structure(state, member.apply(two_keys()[0], state, learner, snapshot)[0])
 
 
-@pytest.mark.parametrize("name", INTERVENTIONS)
-class TestInterventions:
-    def test_hooks_keep_structure(self, name):
-        from plasticity_jax.build import _call, complete
+ALL_INTERVENTIONS = {**INTERVENTIONS, "own_parts:noisy": noisy}  # one of a user's, so that the suite is never empty
+OFF = {"own_parts:noisy": {"strength": 0.0}}  # the settings under which a method does nothing; every member has some
 
-        block = complete({"interventions": {name: {}}})["interventions"][name]
-        member = _call("interventions", block, {"network": network(), "optimizer": optax.adam(1e-2)})
-        learner, snapshot = learner_and_snapshot(two_keys()[0])
-        state, learner = member.init(two_keys()[0], learner, snapshot)
-        for hook in (member.update, member.boundary):
-            after = hook(two_keys()[0], state, learner, snapshot)
-            keeps_structure((state, learner), after)
-        gradients = member.gradients(two_keys()[0], state, snapshot.gradients, learner, snapshot)
+
+@pytest.mark.parametrize("name", ALL_INTERVENTIONS)
+class TestInterventions:
+    def member(self, name, **settings):
+        block = complete({"interventions": {"it": {"name": name, **settings}}})["interventions"]["it"]
+        return _call("interventions", block, {"network": network(), "optimizer": optax.adam(1e-2)})
+
+    def hooks(self, member, key):
+        learner, snapshot = learner_and_snapshot(key)
+        state, learner = member.init(key, learner, snapshot)
+        loss = member.loss(key, state, learner.variables.params, snapshot)
+        gradients = member.gradients(key, state, snapshot.gradients, learner, snapshot)
+        update, boundary = (hook(key, state, learner, snapshot) for hook in (member.update, member.boundary))
+        return (state, learner), jnp.float32(loss), gradients, update, boundary
+
+    def test_jit_vmap_trace(self, name):
+        conforms(lambda key: self.hooks(self.member(name), key))
+
+    def test_hooks_keep_structure_and_do_something(self, name):
+        before, loss, gradients, update, boundary = self.hooks(self.member(name), two_keys()[0])
+        _, snapshot = learner_and_snapshot(two_keys()[0])
         keeps_structure(snapshot.gradients, gradients)
+        keeps_structure(before, update)
+        keeps_structure(before, boundary)
+        after = raw((gradients, update[1], boundary[1]))
+        plain = raw((snapshot.gradients, before[1], before[1]))
+        assert float(loss) != 0 or any((x != y).any() for x, y in zip(after, plain, strict=True))
+
+    def test_switched_off_each_hook_returns_its_input_bit_for_bit(self, name):
+        before, loss, gradients, update, boundary = self.hooks(self.member(name, **OFF[name]), two_keys()[0])
+        _, snapshot = learner_and_snapshot(two_keys()[0])
+        assert float(loss) == 0.0
+        assert_same(gradients, snapshot.gradients)
+        assert_same(update[1], before[1])
+        assert_same(boundary[1], before[1])
+
+    def test_seeds_differ_and_state_survives_a_checkpoint(self, name, tmp_path):
+        a, b = (self.hooks(self.member(name), key)[3] for key in two_keys())
+        assert any((x != y).any() for x, y in zip(raw(a), raw(b), strict=True))
+        survives_a_checkpoint(tmp_path, a)
 
 
 def test_learner_is_a_checkpointable_tree(tmp_path):

@@ -4,6 +4,7 @@ Letters: L layers, N rows (inputs, or inputs times positions), U units.
 """
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -32,16 +33,22 @@ def kernels(params):
       params: a tree of arrays, or of their shapes.
 
     Returns:
-      {layer name: leaf}, in the order of the tree.
+      {layer name: leaf}, numbers in names in their order: fc2 before fc10.
 
     >>> fc0, conv = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}, {"kernel": jnp.ones((3, 3, 1, 4))}
     >>> {name: kernel.shape for name, kernel in kernels({"fc0": fc0, "block": {"conv": conv}}).items()}
     {'block/conv': (3, 3, 1, 4), 'fc0': (3, 2)}
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {
-        path_name(path[:-1]): leaf for path, leaf in leaves if path_name(path[-1:]) == "kernel" and len(leaf.shape) >= 2
+    found = {
+        path_name(path[:-1]): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if path_name(path[-1:]) == "kernel" and len(leaf.shape) >= 2
     }
+    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+
+
+def _natural(name):
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def weight_layers(network):
