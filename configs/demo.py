@@ -11,7 +11,18 @@ Variants: Adam as it comes; Adam tuned as in the paper's Figure 1 (b2=0.9, eps=1
 norm before each activation. All share images, labels, order and, where the shapes agree, initial weights, seed by seed.
 The learning rate, 2e-3, was chosen by hand for the plain variant, on these seeds.
 
-EXPECTED
+Time: about 1 minute on 2 cores with compiled programs cached, 2 minutes the first time; `:smoke` takes seconds.
+
+Expect, seeds 0-7, mean ± half of the 95% interval over seeds (Student t):
+
+    variant     final accuracy, task 1   task 8           change
+    adam        1.000 ± 0.001            0.191 ± 0.075    -0.809 ± 0.075
+    tuned_adam  0.962 ± 0.015            0.517 ± 0.283    -0.445 ± 0.277
+    layer_norm  1.000 ± 0.000            1.000 ± 0.000     0.000 ± 0.000
+
+Default Adam loses its hidden units: 61 to 79% of each layer are dead after task 8. Tuned Adam loses them later, at a
+different task in each seed, hence the wide interval. Layer norm memorises all eight tasks, and would need more of them
+to show a decline (its online accuracy falls slowly).
 """
 
 from ml_collections import ConfigDict
