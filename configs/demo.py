@@ -22,7 +22,7 @@ Expect, seeds 0-7, mean ± half of the 95% interval over seeds (Student t):
 
 Default Adam loses its hidden units: 61 to 79% of each layer are dead after task 8. Tuned Adam loses them later, at a
 different task in each seed, hence the wide interval. Layer norm memorises all eight tasks, and would need more of them
-to show a decline (its online accuracy falls slowly).
+to show a decline in the end; its online accuracy falls from 0.90 to 0.73.
 """
 
 from ml_collections import ConfigDict
