@@ -121,6 +121,8 @@ def set_up(*configs):
     """Split CPUs into devices, one a core and at most one a run, and keep compiled programs. Call before any device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
+    # LAPACK is called on every device at once: with threads of its own, the devices wait for each other
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_num_cpu_devices", max(1, min(cores, max(map(_runs, configs)))))
     use_compilation_cache()
 
