@@ -67,12 +67,8 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
         finite = jnp.isfinite(loss).all() & jnp.isfinite(tree.norm(learner.variables.params))
         diverged = state.diverged | ~finite
         new = state._replace(learner=learner, interventions=states, diverged=diverged)
-        metrics = {
-            "online_loss": jnp.vdot(loss, weight) / jnp.sum(weight),
-            "online_accuracy": jnp.vdot(hits, weight) / jnp.sum(weight),
-        }
-        metrics = {name: jnp.where(state.diverged, jnp.nan, value) for name, value in metrics.items()}
-        return _keep_diverged(state, new, diverged), metrics
+        online = {"online_loss": loss, "online_accuracy": hits}
+        return _keep_diverged(state, new, diverged), _segment_means(state.diverged, weight, online)
 
     def snapshot(state, data, clock):
         batch = stream.evaluate(state.source, data, "train")
@@ -85,6 +81,12 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
         return seen._replace(clock=clock)
 
     return Trainer(init, advance, run_segment, snapshot, stream.steps)
+
+
+def _segment_means(diverged, weight, metrics):
+    """Means over the examples of a segment; a run that had diverged before has none: what it computed is dropped."""
+    means = {name: jnp.vdot(values, weight) / jnp.sum(weight) for name, values in metrics.items()}
+    return {name: jnp.where(diverged, jnp.nan, mean) for name, mean in means.items()}
 
 
 def _keep_diverged(old, new, diverged):
