@@ -1,0 +1,1 @@
+"""Curvature of any JAX loss: operators in, numbers with error bars out."""

@@ -1,0 +1,95 @@
+"""Means over data sets of any size: at once, by microbatches inside one program, or from a host iterator.
+
+Every curvature matrix here is a mean over examples, so that a product is a weighted mean of the microbatches' products.
+One differentiates inside the loop, never through it: through it, all residuals of all microbatches are kept.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from plasticity_jax import tree
+
+__all__ = ["average", "count", "host_average", "is_iterator"]
+
+
+def is_iterator(data):
+    """Whether `data` is a function that starts a pass over the data: () -> iterable of batches."""
+    return callable(data)
+
+
+def count(data):
+    """The number of examples: the leading axis that all leaves share; None for data without leaves.
+
+    Raises:
+      ValueError: no examples, or leaves whose leading axes differ.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    if not leaves:
+        return None
+    sizes = {tree.path_name(path) or "data": jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for path, leaf in leaves}
+    if len(set(sizes.values())) != 1 or None in sizes.values():
+        raise ValueError(f"The leaves of the data must share their leading axis, the examples; it is {sizes}.")
+    size = next(iter(sizes.values()))
+    if size == 0:
+        raise ValueError("The data has no examples.")
+    return size
+
+
+def average(f, data, microbatch=None):
+    """The mean of f over all examples, by microbatches.
+
+    Args:
+      f: (batch, start) -> tree of means over the batch; `start` is the number of examples before it.
+      data: tree of [N, ...].
+      microbatch: int, examples of one call; None: all at once. The last call takes what is left, and weighs as much.
+
+    Returns:
+      Tree like that of f, at least float32.
+    """
+    size = count(data)
+    if microbatch is None or size is None or microbatch >= size:
+        return _widen(f(data, 0))
+    full, rest = divmod(size, microbatch)
+
+    def add(total, i):
+        batch = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * microbatch, microbatch), data)
+        return tree.axpy(microbatch / size, _widen(f(batch, i * microbatch)), total), None
+
+    shapes = jax.eval_shape(lambda: _widen(f(jax.tree.map(lambda x: x[:microbatch], data), 0)))
+    total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(add, total, jnp.arange(full))
+    if rest:
+        last = jax.tree.map(lambda x: x[full * microbatch :], data)
+        total = tree.axpy(rest / size, _widen(f(last, full * microbatch)), total)
+    return total
+
+
+def host_average(f, batches, progress=None):
+    """The same mean by a Python loop, for data that do not fit.
+
+    Args:
+      f: as above; compiled by the caller.
+      batches: () -> iterable of batches, the same ones at every call.
+      progress: function (done, total) called after every batch, in batches; total is None where `batches()` has no
+        length.
+
+    Raises:
+      ValueError: an iterator without batches.
+    """
+    total, seen = None, 0
+    passing = batches()
+    length = len(passing) if hasattr(passing, "__len__") else None
+    for done, batch in enumerate(passing):
+        size = count(batch)
+        part = _widen(f(batch, seen))
+        total = tree.scale(size, part) if total is None else tree.axpy(size, part, total)
+        seen += size
+        if progress is not None:
+            progress(done + 1, length)
+    if total is None:
+        raise ValueError("The iterator gave no batches. data= must be a function that starts a new pass at every call.")
+    return tree.scale(1.0 / seen, total)
+
+
+def _widen(a):
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), a)

@@ -1,0 +1,387 @@
+r"""The curvature matrices of a loss: Hessian, Gauss-Newton, the three Fishers, the covariance of gradients.
+
+Letters: N examples of a data set, B of a microbatch, C outputs, n parameters. z = model(params, x), J = dz/dparams.
+
+=========================  ===============================================================  ==========================
+operator                   matrix, a mean over examples                                      always >= 0
+=========================  ===============================================================  ==========================
+hessian                    d^2 loss                                                          no
+ggn                        J^T (d^2 output_loss / dz^2) J                                    if output_loss is convex
+fisher type2               J^T F_z J, F_z the Fisher matrix of the likelihood in z           yes
+fisher monte_carlo         g g^T, g = gradient of -log p(y | z), y drawn from the model      yes
+fisher empirical           g g^T, g = gradient of output_loss at the label                   yes
+gradient_covariance        g g^T of the loss, minus the square of its mean                   yes
+=========================  ===============================================================  ==========================
+
+For softmax with cross-entropy and for a Gaussian with unit variance, type2 is the Gauss-Newton matrix and the mean of
+monte_carlo. The empirical one is neither (Kunstner et al. 2019, arXiv 1905.12558). No per-example gradient is ever
+stored: g g^T v = J^T (dl/dz (dl/dz . J v)).
+
+Cost in matrix products of one network pass (forward 1, backward 2): gradient 3, hessian 6, ggn and fisher 5; a
+gradient's share less where repeated products share the forward pass (`linearize`).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from plasticity_jax import tree
+from plasticity_jax.curvature.data import average, count, host_average, is_iterator
+from plasticity_jax.curvature.operators import Operator, Shapes, require_floating
+
+__all__ = ["fisher", "ggn", "gradient_covariance", "hessian"]
+
+KINDS = ("type2", "monte_carlo", "empirical")
+LIKELIHOODS = ("categorical", "gaussian")
+METHODS = ("forward_over_reverse", "reverse_over_reverse", "finite_difference")
+
+
+def hessian(loss, params, data=None, microbatch=None, method="forward_over_reverse", linearize=None, progress=None):
+    """The Hessian of a mean loss.
+
+    Args:
+      loss: (params, batch) -> [], the mean over the examples of `batch`, deterministic: a sum, batch statistics or
+        dropout without a frozen key give another matrix; `check_operator` finds out.
+      params: tree of floating arrays, differentiated with respect to all of it.
+      data: tree of [N, ...]; or a function () -> iterable of batches, for data that do not fit: products then run a
+        Python loop, and nothing of it can be jitted. None: loss(params, None).
+      microbatch: int, examples that are processed at once; None: all.
+      method: "forward_over_reverse" (jvp of grad), "reverse_over_reverse", or "finite_difference", central differences
+        of the gradient as a cross-check: about three digits in float32.
+      linearize: whether repeated products share the forward pass, whose activations then stay in memory; None: where
+        all data are processed at once.
+      progress: (done, total) after every batch of an iterator.
+
+    Returns:
+      Operator.
+
+    Raises:
+      ValueError: no parameters, leaves that are not floating (with their path), empty data, a loss that is no scalar,
+        an unknown method.
+
+    >>> H = hessian(lambda w, x: 0.5 * jnp.mean((x @ w) ** 2), jnp.ones(2), jnp.array([[1.0, 0.0], [0.0, 2.0]]))
+    >>> H.dense().tolist()
+    [[0.5, 0.0], [0.0, 2.0]]
+    """
+    _require_one_of("method", method, METHODS)
+    made = _over_data(_Hessian(loss, method, linearize), params, data, microbatch, progress)
+    _require_scalar(loss, params, data)
+    return made
+
+
+def ggn(model, output_loss, params, data, microbatch=None, progress=None, psd=True):
+    """The generalised Gauss-Newton matrix J^T H_z J: the part of the Hessian without the curvature of the model.
+
+    Args:
+      model: (params, x) -> z, a tree of [B, ...].
+      output_loss: (z, y) -> [], the mean over the batch.
+      params: tree of floating arrays.
+      data: (x, y), trees of [N, ...], or a function () -> iterable of such pairs.
+      microbatch, progress: as for `hessian`.
+      psd: whether output_loss is convex in z, as cross-entropy and squared error are.
+
+    Returns:
+      Operator.
+
+    Raises:
+      ValueError: as `hessian`.
+    """
+    _require_pair(data)
+    made = _over_data(_GaussNewton(model, output_loss), params, data, microbatch, progress, psd)
+    _require_scalar(lambda p, batch: output_loss(model(p, batch[0]), batch[1]), params, data)
+    return made
+
+
+def fisher(
+    model, output_loss, params, data, kind="type2", likelihood="categorical", key=None, microbatch=None, progress=None
+):
+    """The Fisher information matrix, in one of three readings that differ (see the table above).
+
+    Args:
+      model: (params, x) -> z: [B, ..., C] logits, or means of a Gaussian with unit variance.
+      output_loss: (z, y) -> [], the mean over the batch; only "empirical" uses it.
+      params, data, microbatch, progress: as for `ggn`.
+      kind: "type2" | "monte_carlo" | "empirical".
+      likelihood: "categorical" | "gaussian", for the first two; the last axis holds the classes, further axes are
+        summed over (a sequence is one example).
+      key: for "monte_carlo": one label is drawn per example, the same ones in every product and for every microbatch.
+
+    Returns:
+      Operator.
+
+    Raises:
+      ValueError: as `hessian`; an unknown kind or likelihood, "monte_carlo" without a key.
+    """
+    _require_one_of("kind", kind, KINDS)
+    _require_one_of("likelihood", likelihood, LIKELIHOODS)
+    _require_pair(data)
+    if kind == "empirical":
+        return _over_data(_Empirical(_PerExample(model, output_loss)), params, data, microbatch, progress, True)
+    if kind == "type2":
+        return _over_data(_Type2(model, likelihood), params, data, microbatch, progress, True)
+    if key is None:
+        raise ValueError('fisher(kind="monte_carlo") draws labels: pass key=jax.random.key(...).')
+    return _over_data(_MonteCarlo(model, likelihood), params, data, microbatch, progress, True, extra=key)
+
+
+def gradient_covariance(loss, params, data, centred=True, microbatch=None, progress=None):
+    """The covariance of the gradients of single examples, E[g g^T] - E[g] E[g]^T.
+
+    Args:
+      loss: (params, batch) -> []; it is called with batches of one example.
+      params, data, microbatch, progress: as for `hessian`.
+      centred: False keeps the mean: the second moment E[g g^T].
+
+    Returns:
+      Operator; divided by N, not by N - 1.
+
+    Raises:
+      ValueError: as `hessian`.
+    """
+    made = _over_data(_Empirical(_OneByOne(loss)), params, data, microbatch, progress, True)
+    _require_scalar(loss, params, data)
+    return dataclasses.replace(made, prepare=_Centred(made.prepare)) if centred else made
+
+
+def _over_data(one, params, data, microbatch, progress, psd=False, extra=()):
+    require_floating("params", params)
+    shapes = Shapes(params)
+    if is_iterator(data):
+        prepare = _HostMean(one, data, progress)
+        return Operator(args=(params, extra), mask=None, prepare=prepare, shapes=shapes, psd=psd, host=True)
+    count(data)
+    if microbatch is not None and microbatch < 1:
+        raise ValueError(f"microbatch={microbatch}: choose at least 1, or None for all examples at once.")
+    args = (params, data, extra)
+    return Operator(args=args, mask=None, prepare=_Mean(one, microbatch), shapes=shapes, psd=psd)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mean:
+    """Products are means over data in memory."""
+
+    one: Callable
+    microbatch: int | None
+
+    def __call__(self, args):
+        params, data, extra = args
+        size = count(data)
+        if self.microbatch is None or size is None or self.microbatch >= size:
+            product = _precisely(self.one(params, data, 0, extra, shared=True))
+            return lambda v: _like(product(_like(v, params)), v)
+
+        def product(v):
+            def part(batch, start):
+                return self.one(params, batch, start, extra, shared=False)(_like(v, params))
+
+            return _like(_precisely(average)(part, data, self.microbatch), v)
+
+        return product
+
+    def gradient(self, args):
+        params, data, _ = args
+        return average(lambda batch, start: self.one.gradient(params, batch), data, self.microbatch)
+
+
+@dataclasses.dataclass(frozen=True)
+class _HostMean:
+    """Products are means over the batches of an iterator; one batch is one compiled program."""
+
+    one: Callable
+    batches: Callable
+    progress: Callable | None
+
+    def __call__(self, args):
+        params, extra = args
+        compiled = jax.jit(self._part)
+
+        def product(v):
+            mean = host_average(
+                lambda batch, start: compiled(params, extra, _like(v, params), batch, start),
+                self.batches,
+                self.progress,
+            )
+            return _like(mean, v)
+
+        return product
+
+    def _part(self, params, extra, v, batch, start):
+        return _precisely(self.one(params, batch, start, extra, shared=False))(v)
+
+    def gradient(self, args):
+        compiled = jax.jit(self.one.gradient)
+        return host_average(lambda batch, start: compiled(args[0], batch), self.batches, self.progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Hessian:
+    loss: Callable
+    method: str
+    linearize: bool | None
+
+    def __call__(self, params, batch, start, extra, shared):
+        del start, extra
+        gradient = jax.grad(lambda p: _scalar(self.loss(p, batch)))
+        if self.method == "finite_difference":
+            return lambda v: _central_difference(gradient, params, v)
+        if self.method == "reverse_over_reverse":
+            return lambda v: jax.grad(lambda p: tree.dot(gradient(p), v))(params)
+        if shared and self.linearize is not False:
+            return jax.linearize(gradient, params)[1]
+        return lambda v: jax.jvp(gradient, (params,), (v,))[1]
+
+
+def _central_difference(gradient, params, v):
+    """(g(p + h v) - g(p - h v)) / 2h with h = eps^(1/3) / |v|."""
+    eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(params))
+    length = tree.norm(v)
+    h = eps ** (1 / 3) / jnp.where(length > 0, length, 1.0)
+    ahead, behind = gradient(tree.axpy(h, v, params)), gradient(tree.axpy(-h, v, params))
+    return tree.scale(0.5 / h, tree.subtract(ahead, behind))
+
+
+@dataclasses.dataclass(frozen=True)
+class _GaussNewton:
+    model: Callable
+    output_loss: Callable
+
+    def __call__(self, params, batch, start, extra, shared):
+        del start, extra, shared
+        x, y = batch
+
+        def curve(z, dz):
+            return jax.jvp(jax.grad(lambda z: _scalar(self.output_loss(z, y))), (z,), (dz,))[1]
+
+        return _sandwich(lambda p: self.model(p, x), params, curve)
+
+
+def _sandwich(model, params, middle):
+    """The product with J^T middle(z, J v); the forward pass is shared by all products."""
+    z, push = jax.linearize(model, params)
+    pull = jax.linear_transpose(push, params)
+    return lambda v: pull(middle(z, push(v)))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Type2:
+    model: Callable
+    likelihood: str
+
+    def __call__(self, params, batch, start, extra, shared):
+        del start, extra, shared
+
+        def curve(z, dz):
+            if self.likelihood == "gaussian":
+                return dz / z.shape[0]
+            p = jax.nn.softmax(z, -1)
+            return p * (dz - jnp.sum(p * dz, -1, keepdims=True)) / z.shape[0]
+
+        return _sandwich(lambda p: self.model(p, batch[0]), params, curve)
+
+
+@dataclasses.dataclass(frozen=True)
+class _MonteCarlo:
+    model: Callable
+    likelihood: str
+
+    def __call__(self, params, batch, start, extra, shared):
+        del shared
+
+        def outer(z, dz):
+            keys = jax.vmap(lambda i: jax.random.fold_in(extra, i))(start + jnp.arange(z.shape[0]))
+            if self.likelihood == "gaussian":
+                g = jax.vmap(lambda k, z: jax.random.normal(k, z.shape, z.dtype))(keys, z)
+            else:
+                drawn = jax.vmap(jax.random.categorical)(keys, z)
+                g = jax.nn.softmax(z, -1) - jax.nn.one_hot(drawn, z.shape[-1], dtype=z.dtype)
+            axes = tuple(range(1, z.ndim))
+            return g * jnp.sum(g * dz, axes, keepdims=True) / z.shape[0]
+
+        return _sandwich(lambda p: self.model(p, batch[0]), params, outer)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Empirical:
+    """The second moment of the gradients of `losses`: (params, batch) -> [B], through J = d losses / d params."""
+
+    losses: Callable
+
+    def __call__(self, params, batch, start, extra, shared):
+        del start, extra, shared
+        return _sandwich(lambda p: self.losses(p, batch), params, lambda losses, dl: dl / losses.shape[0])
+
+    def gradient(self, params, batch):
+        return jax.grad(lambda p: jnp.mean(self.losses(p, batch)))(params)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OneByOne:
+    loss: Callable
+
+    def __call__(self, params, batch):
+        return jax.vmap(lambda example: _scalar(self.loss(params, jax.tree.map(lambda x: x[None], example))))(batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class _PerExample:
+    model: Callable
+    output_loss: Callable
+
+    def __call__(self, params, batch):
+        z = self.model(params, batch[0])
+
+        def one(z, y):
+            return _scalar(self.output_loss(*jax.tree.map(lambda x: x[None], (z, y))))
+
+        return jax.vmap(one)(z, batch[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Centred:
+    inner: Callable  # a _Mean or _HostMean of _Empirical
+
+    def __call__(self, args):
+        apply, mean = self.inner(args), self.inner.gradient(args)
+
+        def product(v):
+            return tree.axpy(-tree.dot(mean, v), _like(mean, v), apply(v))
+
+        return product
+
+
+def _precisely(f):
+    """On TPUs and GPUs matrix products in float32 have three digits by default, which no spectrum survives."""
+
+    def precise(*args):
+        with jax.default_matmul_precision("highest"):
+            return f(*args)
+
+    return precise
+
+
+def _like(a, b):
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), a, b)
+
+
+def _scalar(value):
+    if jnp.shape(value) != ():
+        raise ValueError(f"The loss has the shape {jnp.shape(value)}: it must be a scalar, the mean over the batch.")
+    return value
+
+
+def _require_scalar(loss, params, data):
+    """Trace the loss once, so that a loss of another shape is refused before anything is compiled."""
+    if not is_iterator(data):
+        jax.eval_shape(lambda p, batch: _scalar(loss(p, batch)), params, data)
+
+
+def _require_pair(data):
+    if not is_iterator(data) and not (isinstance(data, tuple | list) and len(data) == 2):
+        raise ValueError(f"data must be a pair (x, y), and is a {type(data).__name__}.")
+
+
+def _require_one_of(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is unknown: choose one of {', '.join(allowed)}.")
