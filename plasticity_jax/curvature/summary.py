@@ -59,8 +59,9 @@ def summary(s, e=None, floor=1e-6, delta=0.01, separation=10.0, gap=0.25):
     - effective_rank: exp(-sum_i q_i ln q_i), q_i = a_i / sum_j a_j.
     - srank: min {x : the x largest a_i carry a share 1 - delta of sum_i a_i}, interpolated inside an atom: round up for
       the integer of the paper.
-    - numerical_rank: number of a_i > 0. zero_mass: n less that. Zeros inside a bulk of both signs are resolved to about
-      (largest - smallest) / k only, and a finer floor misses them; apart from the bulk they are found to rounding.
+    - numerical_rank: number of a_i > 0. zero_mass: n less that. Zeros inside a bulk of both signs are resolved to a
+      tenth of (largest - smallest) / k or so, and a finer floor misses them; apart from the bulk they are found to
+      rounding.
     - trace, frobenius_norm: sum_i lambda_i and sqrt(sum_i lambda_i^2), without floor.
     - participation_ratio: tr(A)^2 / tr(A^2), 1 for rank one and n for c I; small if signs cancel.
     - outliers_above, outliers_below: number of eigenvalues beyond a gap. Of the eigenvalues with a_i > 0, let M be the
