@@ -33,6 +33,7 @@ from plasticity_jax.train import supervised
 
 __all__ = ["DEFAULTS", "Plan", "build", "complete"]
 
+COSTLY = ("spectrum",)  # diagnostics that are measured only where a configuration asks for them
 DEFAULTS = {
     "seeds": 8,
     "first_seed": 0,
@@ -45,7 +46,7 @@ DEFAULTS = {
     "optimizer": {"name": "adam"},
     "schedule": {"name": "constant"},
     "interventions": {},
-    "diagnostics": {name: {} for name in DIAGNOSTICS},
+    "diagnostics": {name: {"every": 0} if name in COSTLY else {} for name in DIAGNOSTICS},
     "grid": (),
     "parallel": {"runs_per_batch": 0, "devices": 0},
     "checkpoint": {"keep": "newest:2", "minutes": 10.0},

@@ -249,10 +249,13 @@ def test_schedules(name):
     assert factor._cache_size() == 1
 
 
+SMALL = {"spectrum": {"steps": 8, "probes": 2}}  # settings that keep the suite quick
+
+
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 class TestDiagnostics:
     def member(self, name, member_network=None):
-        block = complete({})["diagnostics"][name]
+        block = complete({"diagnostics": {name: {"every": 1, **SMALL.get(name, {})}}})["diagnostics"][name]
         offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
         return _call("diagnostics", block, offered)
 

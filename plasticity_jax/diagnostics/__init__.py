@@ -6,10 +6,11 @@ A family is a factory that returns a `Diagnostic`; it may measure, never write. 
 from plasticity_jax.diagnostics.gradients import gradients
 from plasticity_jax.diagnostics.performance import performance
 from plasticity_jax.diagnostics.ranks import ranks
+from plasticity_jax.diagnostics.spectrum import spectrum
 from plasticity_jax.diagnostics.units import units
 from plasticity_jax.diagnostics.weights import weights
 
-__all__ = ["DIAGNOSTICS", "gradients", "performance", "ranks", "units", "weights"]
+__all__ = ["DIAGNOSTICS", "gradients", "performance", "ranks", "spectrum", "units", "weights"]
 
 DIAGNOSTICS = {
     "performance": performance,
@@ -17,4 +18,5 @@ DIAGNOSTICS = {
     "gradients": gradients,
     "units": units,
     "ranks": ranks,
+    "spectrum": spectrum,
 }

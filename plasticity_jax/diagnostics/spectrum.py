@@ -1,0 +1,70 @@
+"""The spectrum of the loss's Hessian on the task's own inputs, by stochastic Lanczos quadrature."""
+
+import jax
+
+from plasticity_jax import check, tree
+from plasticity_jax.base import Diagnostic
+from plasticity_jax.curvature.matrices import hessian
+from plasticity_jax.curvature.slq import slq
+from plasticity_jax.curvature.summary import summary
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.learn import weighted_mean
+
+__all__ = ["spectrum"]
+
+
+def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int = 2048):
+    """The Hessian of the mean training loss, without penalties and in evaluation mode.
+
+      sharpness               largest eigenvalue, [] float32
+      hessian_condition       largest |eigenvalue| over the smallest above 1e-6 of it
+      hessian_effective_rank  exp of the entropy of |eigenvalue| / sum |eigenvalue|, above the same floor
+      negative_curvature      share of sum |eigenvalue| that is negative, 0 to 1
+      hessian_nodes           [probes, steps] Ritz values: with the weights, the whole spectrum
+      hessian_weights         [probes, steps] each row sums to 1
+
+    Each follows `plasticity_jax.curvature.summary`. Off by default (`every` is 0), for it costs more than short tasks.
+
+    Args:
+      network: Network.
+      objective: Objective.
+      steps: Lanczos steps, one Hessian product each; at most as many as there are parameters.
+      probes: random start vectors.
+      inputs: the first so many of the evaluation inputs, which the streams give in fixed order.
+
+    Returns:
+      A Diagnostic. Its cost is steps * probes Hessian products, each about two gradients on all inputs.
+
+    Raises:
+      ValueError: a setting below 1.
+    """
+    for name, value in (("steps", steps), ("probes", probes), ("inputs", inputs)):
+        check.at_least(name, value, 1)
+    parameters = tree.size(jax.eval_shape(lambda: network.init(jax.random.key(0))).params)
+    steps = min(steps, parameters)
+
+    def apply(key, state, learner, snapshot):
+        batch = {name: value for name, value in snapshot.batch.items() if name != "test"}
+        batch = jax.tree.map(lambda x: x[:inputs], batch)
+
+        def loss(params, batch):
+            outputs, _ = network.apply(
+                for_step(key, Purpose.NETWORK), learner.variables._replace(params=params), batch["x"], False
+            )
+            return weighted_mean(objective.loss(outputs, batch), batch["weight"])
+
+        s = slq(hessian(loss, learner.variables.params, batch), steps, probes, key=key)
+        found = summary(s)
+        return state, {
+            "sharpness": found.largest.value,
+            "hessian_condition": found.condition_number.value,
+            "hessian_effective_rank": found.effective_rank.value,
+            "negative_curvature": found.negative_mass.value,
+            "hessian_nodes": s.nodes,
+            "hessian_weights": s.weights,
+        }
+
+    scalars = ("sharpness", "hessian_condition", "hessian_effective_rank", "negative_curvature")
+    nodes = {"probe": range(probes), "node": range(steps)}
+    dims = {name: {} for name in scalars} | {"hessian_nodes": nodes, "hessian_weights": nodes}
+    return Diagnostic(lambda learner, snapshot: (), apply, dims)
