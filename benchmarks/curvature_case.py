@@ -1,15 +1,16 @@
 """The case of curvature.py: trained weights, their images, and eigenvalues in float64. Two processes of their own.
 
-    python benchmarks/curvature_case.py make --data FOLDER --case results/curvature        case.npz
+    python benchmarks/curvature_case.py make --data FOLDER --case results/curvature        case.npz, case.json
     JAX_ENABLE_X64=1 python benchmarks/curvature_case.py reference --case results/curvature    reference.json
 
 MLP 784-512-512-10 with ReLU, 669,706 parameters, after one epoch of Adam (learning rate 1e-3, batches of 128) on the
-60,000 images of MNIST; mean cross-entropy on the first 2,000 of them. Weights are kernels [in, out] named w0, w1, w2 and
-biases b0, b1, b2. The reference uses nothing of plasticity_jax: jax.jvp of jax.grad, and scipy's eigsh.
+60,000 images of MNIST; mean cross-entropy on the first 2,000 of them. Weights are kernels [in, out] named w0, w1, w2
+and biases b0, b1, b2. The reference uses nothing of plasticity_jax: jax.jvp of jax.grad, and scipy's eigsh.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import pathlib
 import time
@@ -47,7 +48,7 @@ def loss(params, batch):
 def initial(key, widths=WIDTHS):
     """PyTorch's default: kernels and biases uniform within 1 / sqrt(fan_in)."""
     params = {}
-    for i, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         key_w, key_b = jax.random.split(jax.random.fold_in(key, i))
         bound = fan_in**-0.5
         params[f"w{i}"] = jax.random.uniform(key_w, (fan_in, fan_out), minval=-bound, maxval=bound)
@@ -80,28 +81,31 @@ def digest(params):
 
 
 def all_images(folder):
-    """(x [60000, 784] float32 in 0..1, y [60000] int32) of MNIST in a folder."""
+    """(x [N, 784] float32 in 0..1, y [N] int32): the 60,000 of MNIST in a folder, or 2,000 made up for "synthetic"."""
     from plasticity_jax.host import data
 
-    train = data.load("mnist", folder).arrays["train"]
+    made_up = {"images": IMAGES, "test_images": 10, "height": 28, "width": 28}
+    found = data.load("synthetic", **made_up) if folder == "synthetic" else data.load("mnist", folder)
+    train = found.arrays["train"]
     return (train["x"].reshape(len(train["y"]), -1) / np.float32(255)).astype(np.float32), train["y"]
 
 
-def make(folder, case, quick=False):
-    """Train, and save case.npz: the weights, `x` and `y` of the images. Returns what is to be known of them."""
+def make(folder, case):
+    """Train, and save case.npz: the weights, `x` and `y` of the images. Returns what case.json says of them."""
     x, y = all_images(folder)
-    seen = IMAGES if quick else len(y)
-    params = jax.device_get(train(jax.random.key(SEED), jnp.asarray(x[:seen]), jnp.asarray(y[:seen])))
+    params = jax.device_get(train(jax.random.key(SEED), jnp.asarray(x), jnp.asarray(y)))
     case.mkdir(parents=True, exist_ok=True)
     np.savez(case / "case.npz", **params, x=x[:IMAGES], y=y[:IMAGES])
     batch = (x[:IMAGES], y[:IMAGES])
-    return {
+    found = {
         "seed": SEED,
         "sha256": digest(params),
         "parameters": sum(leaf.size for leaf in params.values()),
         "loss": float(loss(params, batch)),
         "accuracy": float(np.mean(np.argmax(logits(params, batch[0]), 1) == batch[1])),
     }
+    (case / "case.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
 
 
 def load(case):
@@ -152,10 +156,9 @@ def main():
     parser = argparse.ArgumentParser(description="Make the case of curvature.py.")
     parser.add_argument("what", choices=("make", "reference"))
     parser.add_argument("--case", type=pathlib.Path, required=True, help="folder of case.npz and reference.json")
-    parser.add_argument("--data", help="folder that holds MNIST; default PLASTICITY_JAX_DATA")
-    parser.add_argument("--quick", action="store_true", help="train on the 2,000 images only")
+    parser.add_argument("--data", help="folder that holds MNIST, or `synthetic`; default PLASTICITY_JAX_DATA")
     given = parser.parse_args()
-    print(json.dumps(make(given.data, given.case, given.quick) if given.what == "make" else reference(given.case)))
+    print(json.dumps(make(given.data, given.case) if given.what == "make" else reference(given.case)))
 
 
 if __name__ == "__main__":
