@@ -60,6 +60,7 @@ def train(key, x, y, widths=WIDTHS):
     """The weights after one epoch of Adam; what is left over from whole batches is not used."""
     import optax
 
+    x, y = jnp.asarray(x), jnp.asarray(y)
     key_init, key_order = jax.random.split(key)
     params, adam = initial(key_init, widths), optax.adam(RATE)
     order = jax.random.permutation(key_order, len(y))[: len(y) // BATCH * BATCH].reshape(-1, BATCH)
@@ -93,7 +94,7 @@ def all_images(folder):
 def make(folder, case):
     """Train, and save case.npz: the weights, `x` and `y` of the images. Returns what case.json says of them."""
     x, y = all_images(folder)
-    params = jax.device_get(train(jax.random.key(SEED), jnp.asarray(x), jnp.asarray(y)))
+    params = jax.device_get(train(jax.random.key(SEED), x, y))
     case.mkdir(parents=True, exist_ok=True)
     np.savez(case / "case.npz", **params, x=x[:IMAGES], y=y[:IMAGES])
     batch = (x[:IMAGES], y[:IMAGES])
