@@ -6,7 +6,7 @@ import setuptools
 
 REPORT = ["matplotlib>=3.8", "rliable>=1.2", "scikit-learn>=1.4"]
 LOG = ["tensorboardX>=2.6", "wandb>=0.17"]
-CURVATURE = ["matfree>=0.6", "lineax>=0.0.7"]
+CURVATURE = ["matfree>=0.6.3,<0.7", "lineax>=0.1"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "import-linter>=2.0", "pillow>=10"]
 
 setuptools.setup(
@@ -41,7 +41,7 @@ setuptools.setup(
         "atari": ["ale-py>=0.11", "gymnasium>=1.0"],
         "slurm": ["submitit>=1.5"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
-        "dev": [*REPORT, "tensorboardX>=2.6", *TEST],
+        "dev": [*REPORT, *CURVATURE, "tensorboardX>=2.6", *TEST],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
