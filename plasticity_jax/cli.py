@@ -30,12 +30,13 @@ __all__ = [
 
 DONE, FAILED, PREEMPTED = 0, 1, 75
 
+flags.disclaim_key_flags()  # they are the script's: its --help shows them
+
 
 def define_flags():
     """--config FILE[:preset] with --config.path=value overrides, --workdir, --grid path=v1,v2 (repeatable)."""
-    config_flags.DEFINE_config_file(
-        "config", None, "Configuration file, FILE or FILE:preset.", lock_config=False, accept_new_attributes=True
-    )
+    what = "Configuration file, FILE or FILE:preset; --config.path=value changes a setting of it."
+    config_flags.DEFINE_config_file("config", None, what, lock_config=False, accept_new_attributes=True)
     parser = flags.FLAGS["config"].parser
     load = parser.parse
     parser.parse = lambda path: _with_blocks(load(_existing(path)), sys.argv)

@@ -95,6 +95,12 @@ def test_one_line_says_what_is_wrong(file, tmp_path, name):
 
 
 @pytest.mark.parametrize("script", ["train", "sweep"])
+def test_help_names_the_flags_of_the_script(script):
+    out, _ = launch("--help", script=script).communicate(timeout=240)
+    assert all(f"\n  --{name}: " in out for name in ("config", "workdir", "grid"))
+
+
+@pytest.mark.parametrize("script", ["train", "sweep"])
 def test_missing_file(tmp_path, script):
     code, err = outcome(launch("--config", tmp_path / "no.py:laptop", "--workdir", tmp_path / "x", script=script))
     assert code == 1 and len(err.strip().splitlines()) == 1 and f"There is no file '{tmp_path}/no.py'" in err
