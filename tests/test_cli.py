@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 
 
 def get_config(preset="short"):
+    if preset not in ("short", "long"):
+        raise ValueError(f"There is no preset {{preset!r}}.")
     config = ConfigDict()
     config.seeds = 2
     config.tasks = 2
@@ -105,6 +107,16 @@ def test_missing_file(tmp_path, script):
     code, err = outcome(launch("--config", tmp_path / "no.py:laptop", "--workdir", tmp_path / "x", script=script))
     assert code == 1 and len(err.strip().splitlines()) == 1 and f"There is no file '{tmp_path}/no.py'" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_configuration_that_raises(file, tmp_path, monkeypatch):
+    arguments = ("--config", f"{file}:shrt", "--workdir", tmp_path / "x")
+    code, err = outcome(launch(*arguments))
+    assert code == 1 and len(err.strip().splitlines()) == 1
+    assert err.startswith("Error: ") and err.strip().endswith("There is no preset 'shrt'.") and "Traceback" not in err
+    monkeypatch.setenv("PLASTICITY_JAX_TRACEBACK", "1")
+    code, err = outcome(launch(*arguments))
+    assert code == 1 and "Traceback" in err and f'File "{file}", line' in err
 
 
 def test_sweep_checks_every_variant_first(file, tmp_path):
