@@ -1,6 +1,7 @@
 """What the scripts share: flags, overrides, exit codes, the set-up of JAX before it first looks for devices."""
 
 import ast
+import contextlib
 import copy
 import importlib.util
 import math
@@ -29,6 +30,10 @@ __all__ = [
 ]
 
 DONE, FAILED, PREEMPTED = 0, 1, 75
+_ENDS = {
+    "done": (DONE, "done"),
+    "preempted": (PREEMPTED, "stopped by a signal; run the same command again to go on"),
+}
 
 flags.disclaim_key_flags()  # they are the script's: its --help shows them
 
@@ -149,7 +154,10 @@ def exits(action):
         if _wants_traceback():
             raise
         _fail(error)
-    sys.exit({"done": DONE, "preempted": PREEMPTED}[state])
+    code, told = _ENDS[state]
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        print(f"{flags.FLAGS.workdir}: {told}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _wants_traceback():

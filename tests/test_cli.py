@@ -162,20 +162,24 @@ def newest(workdir):
     return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0) if folder.is_dir() else 0
 
 
-def test_preempted(file, tmp_path, undisturbed):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_preempted(file, tmp_path, undisturbed, number):
     for attempt in range(3):  # on a busy machine the run may be over before the signal is sent
         workdir = tmp_path / str(attempt)
         arguments = ("--config", f"{file}:long", "--workdir", workdir)
         process = launch(*arguments)
         wait_for_training(process, workdir)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         code, err = outcome(process)
         if newest(workdir) < 80_000:
             break
     assert code == cli.PREEMPTED == 75 and "Traceback" not in err
+    assert err.endswith(f"{workdir}: stopped by a signal; run the same command again to go on\n")
+    assert ("Stopping at the end of the segment; Ctrl-C again stops at once." in err) == (number == signal.SIGINT)
     assert state(workdir) == "preempted" and 0 < newest(workdir) < 80_000
     assert outcome(launch(*arguments))[0] == 0
     assert_same_bits(workdir, undisturbed)
+    assert outcome(launch(*arguments)) == (0, f"{workdir}: done\n")
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
