@@ -8,9 +8,9 @@ pixels are scaled to [0, 1]. The source does not say how it scales pixels or dra
     python scripts/sweep.py --config configs/random_labels.py:laptop --workdir results/random_labels
     python scripts/report.py results/random_labels
 
-Presets: `:smoke` takes seconds and synthetic images; `:laptop` has 8 seeds and 15 tasks of 7,500 steps (100 epochs) and
-takes about 7 minutes on 2 cores; `:paper` is the source's size, 50 tasks of 30,000 steps (400 epochs), with 30 seeds
-(the source reports 10), and has not been run here.
+Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 8 seeds and 15 tasks of 7,500 steps (100
+epochs) and takes about 7 minutes on 2 cores; `:paper` is the source's size, 50 tasks of 30,000 steps (400 epochs), with
+30 seeds (the source reports 10), and has not been run here.
 
 Variants: `plain`; `tuned_adam` as in Lyle et al. 2023, Figure 1; `layer_norm` before each activation; `adamw` with
 decoupled weight decay 1e-2. Nothing was tuned on these numbers.

@@ -1,6 +1,7 @@
 """What the scripts share: flags, overrides, exit codes, the set-up of JAX before it first looks for devices."""
 
 import ast
+import contextlib
 import copy
 import importlib.util
 import math
@@ -29,16 +30,21 @@ __all__ = [
 ]
 
 DONE, FAILED, PREEMPTED = 0, 1, 75
+_ENDS = {
+    "done": (DONE, "done"),
+    "preempted": (PREEMPTED, "stopped by a signal; run the same command again to go on"),
+}
+
+flags.disclaim_key_flags()  # they are the script's: its --help shows them
 
 
 def define_flags():
     """--config FILE[:preset] with --config.path=value overrides, --workdir, --grid path=v1,v2 (repeatable)."""
-    config_flags.DEFINE_config_file(
-        "config", None, "Configuration file, FILE or FILE:preset.", lock_config=False, accept_new_attributes=True
-    )
+    what = "Configuration file, FILE or FILE:preset; --config.path=value changes a setting of it."
+    config_flags.DEFINE_config_file("config", None, what, lock_config=False, accept_new_attributes=True)
     parser = flags.FLAGS["config"].parser
     load = parser.parse
-    parser.parse = lambda path: _with_blocks(load(_existing(path)), sys.argv)
+    parser.parse = lambda path: _with_blocks(_loaded(load, path), sys.argv)
     flags.DEFINE_string("workdir", None, "Where results go. Resumed if it holds this configuration.")
     flags.DEFINE_multi_string("grid", [], "An axis of the grid, such as optimizer.learning_rate=1e-3,1e-4.")
     flags.mark_flags_as_required(["config", "workdir"])
@@ -49,16 +55,26 @@ def parse_flags(argv):
     try:
         return flags.FLAGS(argv)
     except (flags.Error, ValueError, OSError) as error:
+        if _wants_traceback():
+            raise
         block = re.match(r"flag (--config[.\w]+)=(\w+): Failed to parse .* as a ConfigDict", str(error))
         _fail(f"{block[1]} is a block of settings. Did you mean {block[1]}.name={block[2]}?" if block else error)
 
 
-def _existing(path):
-    """The same path, checked: ml_collections tells of a missing file only when the configuration is used."""
+def _loaded(load, path):
+    """The configuration that `load` of ml_collections reads, with errors of one line.
+
+    It tells of a missing file only when the configuration is used, and puts a whole trace into its other messages.
+    """
     file = str(path).partition(":")[0]
     if path is not None and not os.path.isfile(file):
         raise ValueError(f"There is no file {file!r}.")
-    return path
+    try:
+        return load(path)
+    except (TypeError, ValueError) as error:
+        if _wants_traceback():
+            raise
+        raise (error.__context__ or error) from None
 
 
 def _with_blocks(config, argv):
@@ -135,10 +151,17 @@ def exits(action):
     try:
         state = action()
     except (ValueError, OSError) as error:
-        if os.environ.get("PLASTICITY_JAX_TRACEBACK"):
+        if _wants_traceback():
             raise
         _fail(error)
-    sys.exit({"done": DONE, "preempted": PREEMPTED}[state])
+    code, told = _ENDS[state]
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        print(f"{flags.FLAGS.workdir}: {told}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _wants_traceback():
+    return bool(os.environ.get("PLASTICITY_JAX_TRACEBACK"))
 
 
 def _fail(error):

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import pathlib
 import signal
 import time
@@ -340,6 +341,9 @@ def _interrupts():
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
+        if number == signal.SIGINT:
+            with contextlib.suppress(OSError):  # os.write: print may not be called again inside itself
+                os.write(2, b"\nStopping at the end of the segment; Ctrl-C again stops at once.\n")
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}

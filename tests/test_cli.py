@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 
 
 def get_config(preset="short"):
+    if preset not in ("short", "long"):
+        raise ValueError(f"There is no preset {{preset!r}}.")
     config = ConfigDict()
     config.seeds = 2
     config.tasks = 2
@@ -95,10 +97,26 @@ def test_one_line_says_what_is_wrong(file, tmp_path, name):
 
 
 @pytest.mark.parametrize("script", ["train", "sweep"])
+def test_help_names_the_flags_of_the_script(script):
+    out, _ = launch("--help", script=script).communicate(timeout=240)
+    assert all(f"\n  --{name}: " in out for name in ("config", "workdir", "grid"))
+
+
+@pytest.mark.parametrize("script", ["train", "sweep"])
 def test_missing_file(tmp_path, script):
     code, err = outcome(launch("--config", tmp_path / "no.py:laptop", "--workdir", tmp_path / "x", script=script))
     assert code == 1 and len(err.strip().splitlines()) == 1 and f"There is no file '{tmp_path}/no.py'" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_configuration_that_raises(file, tmp_path, monkeypatch):
+    arguments = ("--config", f"{file}:shrt", "--workdir", tmp_path / "x")
+    code, err = outcome(launch(*arguments))
+    assert code == 1 and len(err.strip().splitlines()) == 1
+    assert err.startswith("Error: ") and err.strip().endswith("There is no preset 'shrt'.") and "Traceback" not in err
+    monkeypatch.setenv("PLASTICITY_JAX_TRACEBACK", "1")
+    code, err = outcome(launch(*arguments))
+    assert code == 1 and "Traceback" in err and f'File "{file}", line' in err
 
 
 def test_sweep_checks_every_variant_first(file, tmp_path):
@@ -144,20 +162,24 @@ def newest(workdir):
     return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0) if folder.is_dir() else 0
 
 
-def test_preempted(file, tmp_path, undisturbed):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_preempted(file, tmp_path, undisturbed, number):
     for attempt in range(3):  # on a busy machine the run may be over before the signal is sent
         workdir = tmp_path / str(attempt)
         arguments = ("--config", f"{file}:long", "--workdir", workdir)
         process = launch(*arguments)
         wait_for_training(process, workdir)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         code, err = outcome(process)
         if newest(workdir) < 80_000:
             break
     assert code == cli.PREEMPTED == 75 and "Traceback" not in err
+    assert err.endswith(f"{workdir}: stopped by a signal; run the same command again to go on\n")
+    assert ("Stopping at the end of the segment; Ctrl-C again stops at once." in err) == (number == signal.SIGINT)
     assert state(workdir) == "preempted" and 0 < newest(workdir) < 80_000
     assert outcome(launch(*arguments))[0] == 0
     assert_same_bits(workdir, undisturbed)
+    assert outcome(launch(*arguments)) == (0, f"{workdir}: done\n")
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])

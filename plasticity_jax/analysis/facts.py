@@ -95,9 +95,11 @@ def warnings(variants, groups):
             named = "; ".join(f"{seed}: {why}" for seed, why in group.excluded.items())
             text = f"{len(group.excluded)} of {total} runs are left out of all means, which favours those that remain"
             out.append(f"{group.label}: {text} ({named}).")
-        if 0 < group.seeds < 5:
-            count = "1 seed" if group.seeds == 1 else f"{group.seeds} seeds"
-            out.append(f"{group.label}: {count}; below 5 seeds, bands in figures cover less than 95%.")
+    for seeds in range(1, 5):
+        few = ", ".join(group.label for group in groups if group.seeds == seeds)
+        if few:
+            count = "1 seed" if seeds == 1 else f"{seeds} seeds"
+            out.append(f"{few}: {count}; below 5 seeds, bands in figures cover less than 95%.")
     return out
 
 

@@ -227,10 +227,11 @@ def nearest(name, known):
 
 
 def _remedy(name, folder):
-    """The command that puts a data set right."""
+    """What puts a data set right."""
     if name == "digits":
         return "pip install plasticity_jax[report]"
-    return f"python scripts/fetch_data.py {name} --folder {shlex.quote(str(folder))}"
+    fetch = f"python scripts/fetch_data.py {name} --folder {shlex.quote(str(folder))}"
+    return f"name the folder that has it with --config.data.dir or $PLASTICITY_JAX_DATA, or run {fetch}"
 
 
 _LOADERS = {

@@ -23,6 +23,7 @@ __all__ = ["SOURCES", "Source", "fetch", "fetch_file"]
 
 CHUNK = 1 << 16  # bytes
 TIMEOUT = 30  # seconds without a byte
+_TRY = "Try again, put the file there yourself, or name a mirror with --base_url"
 _WRONG = "delivered a file with a wrong SHA-256, discarded"
 
 
@@ -99,7 +100,7 @@ def _download(source, path, base_url, progress, say):
         failures.append(f"{address}: {failure}")
         say(failures[-1])
     reasons = "".join(f"\n  {failure}" for failure in failures)
-    raise DataError(f"{path}: no mirror delivered it{_kept(path)}. Try again, or name one with --base_url:{reasons}")
+    raise DataError(f"{path}: no mirror delivered it{_kept(path)}. {_TRY}:{reasons}")
 
 
 def _kept(path):

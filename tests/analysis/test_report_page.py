@@ -141,6 +141,13 @@ def test_one_seed_gives_a_report_without_bands(tmp_path):
     assert tables.cell(record["change"]) == f"{record['change'].mean:.3f}"
 
 
+def test_variants_with_few_seeds_share_one_warning(tmp_path):
+    for name, seeds in {"a": [0, 1], "b": [4], "c": [0, 1], "d": range(5)}.items():
+        write_variant(tmp_path / name, metrics(0.1, seeds=list(seeds), small=True))
+    told = [line for line in report.text(tmp_path).splitlines() if "below 5 seeds" in line]
+    assert [line.partition(";")[0] for line in told] == ["warning: b: 1 seed", "warning: a, c: 2 seeds"]
+
+
 def test_one_task_gives_a_report_without_changes(tmp_path):
     write_variant(tmp_path / "adam", metrics(0.1, tasks=1))
     report.write(tmp_path)

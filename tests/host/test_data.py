@@ -202,7 +202,7 @@ def test_damaged_idx(tmp_path, file, damage, says):
     path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
     with pytest.raises(DataError, match=says) as caught:
         load("mnist", tmp_path)
-    assert path.name.removesuffix(".gz") in str(caught.value)
+    assert path.name.removesuffix(".gz") in str(caught.value) and "--config.data.dir" in str(caught.value)
     assert str(caught.value).endswith(f"python scripts/fetch_data.py mnist --folder {tmp_path}")
 
 

@@ -326,6 +326,7 @@ def test_the_script_reports_each_failure_and_fails(serve, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     for text in ("mnist/train-images-idx3-ubyte.gz: no mirror", "cifar-100-binary.tar.gz: no mirror", "mean 'cifar"):
         assert text in done.stderr
+    assert done.stderr.count("put the file there yourself, or name a mirror with --base_url") == 2
     paths = [path for path, _ in server.requests]
     assert paths == ["/mnist/train-images-idx3-ubyte.gz", "/cifar-100-binary.tar.gz"]
     assert "name one or more of mnist" in script().stderr
