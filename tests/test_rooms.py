@@ -24,6 +24,24 @@ def test_importing_the_package_imports_nothing_else():
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+def test_curvature_stands_alone():
+    libraries = {
+        "flax",
+        "optax",
+        "chex",
+        "orbax",
+        "ml_collections",
+        "xarray",
+        "matplotlib",
+        "matfree",
+        "lineax",
+        "scipy.sparse",
+    }
+    code = f"import sys, plasticity_jax.curvature; print(sorted({libraries} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 def test_every_public_name_resolves():
     import plasticity_jax
 

@@ -1,1 +1,58 @@
-"""Curvature of any JAX loss: operators in, numbers with error bars out."""
+"""Curvature of any JAX loss: operators in, numbers with error bars out.
+
+    from plasticity_jax import curvature as cv
+
+    H = cv.hessian(loss, params, (x, y))                    # loss(params, batch): the mean over the batch
+    H @ v                                                   # v a tree like params
+    s = cv.slq(H, steps=64, probes=8, key=key)              # the whole spectrum
+    cv.summary(s).largest, cv.density(s), cv.count(s, 1.0, jnp.inf)
+    cv.eigenpairs(H, k=5, key=key)                          # with residuals
+
+Standalone: it imports jax alone and knows nothing of the rest of the package. "params" is any tree of floating arrays:
+one differentiates with respect to the tree one passes.
+"""
+
+from plasticity_jax.curvature.eigen import Eigenpairs, eigenpairs
+from plasticity_jax.curvature.estimate import Estimate
+from plasticity_jax.curvature.lanczos import Basis, Lanczos, lanczos, ritz
+from plasticity_jax.curvature.matrices import fisher, ggn, gradient_covariance, hessian
+from plasticity_jax.curvature.operators import Operator, operator
+from plasticity_jax.curvature.slq import slq
+from plasticity_jax.curvature.spectrum import (
+    Density,
+    Spectrum,
+    cdf,
+    count,
+    density,
+    kernel_polynomial_density,
+    spectral_sum,
+    statistical_dimension,
+)
+from plasticity_jax.curvature.summary import Summary, summary
+
+__all__ = [
+    "Basis",
+    "Density",
+    "Eigenpairs",
+    "Estimate",
+    "Lanczos",
+    "Operator",
+    "Spectrum",
+    "Summary",
+    "cdf",
+    "count",
+    "density",
+    "eigenpairs",
+    "fisher",
+    "ggn",
+    "gradient_covariance",
+    "hessian",
+    "kernel_polynomial_density",
+    "lanczos",
+    "operator",
+    "ritz",
+    "slq",
+    "spectral_sum",
+    "statistical_dimension",
+    "summary",
+]
