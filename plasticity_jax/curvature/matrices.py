@@ -350,6 +350,9 @@ class _Centred:
 
         return product
 
+    def parts(self, args):
+        return ((self.inner, args),)
+
 
 def _precisely(f):
     """On TPUs and GPUs matrix products in float32 have three digits by default, which no spectrum survives."""

@@ -231,7 +231,8 @@ def operator(matvec, like=None, args=(), psd=False):
     """An operator from any symmetric matrix-vector product.
 
     Args:
-      matvec: (v, *args) -> A v on trees; or a lineax operator, which brings its own `like`.
+      matvec: (v, *args) -> A v on trees; or a lineax operator, which brings its own `like` and its tag
+        positive_semidefinite.
       like: a tree of arrays or shapes that a vector looks like; floating leaves.
       args: tuple of trees of arrays for `matvec`; arrays that it captures instead are baked into compiled programs.
       psd: whether no eigenvalue is negative.
@@ -247,7 +248,10 @@ def operator(matvec, like=None, args=(), psd=False):
     [4.0, 8.0]
     """
     if hasattr(matvec, "mv") and hasattr(matvec, "in_structure"):
-        like, args, matvec = matvec.in_structure(), (matvec,), _lineax_product
+        from plasticity_jax.curvature import interop
+
+        like, psd = matvec.in_structure(), psd or interop.known_psd(matvec)
+        matvec, args = interop.split_lineax(matvec)
     if like is None:
         raise ValueError("operator(matvec) needs like=: a tree of arrays or shapes that a vector looks like.")
     require_floating("like", like)
@@ -292,10 +296,6 @@ class _Plain:
         return lambda v: jax.tree.map(lambda x, y: x.astype(y.dtype), self.matvec(v, *args), v)
 
 
-def _lineax_product(v, lineax_operator):
-    return lineax_operator.mv(v)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Sum:
     first: Callable
@@ -304,6 +304,9 @@ class _Sum:
     def __call__(self, args):
         first, second = self.first(args[0]), self.second(args[1])
         return lambda v: jax.tree.map(jnp.add, first(v), second(v))
+
+    def parts(self, args):  # here and below: what it is made of, with their arguments
+        return (self.first, args[0]), (self.second, args[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,6 +317,9 @@ class _Scaled:
         apply = self.inner(args[0])
         return lambda v: tree.scale(args[1], apply(v))
 
+    def parts(self, args):
+        return ((self.inner, args[0]),)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Shifted:
@@ -323,6 +329,9 @@ class _Shifted:
         apply = self.inner(args[0])
         return lambda v: tree.axpy(args[1], v, apply(v))
 
+    def parts(self, args):
+        return ((self.inner, args[0]),)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Preconditioned:
@@ -331,6 +340,9 @@ class _Preconditioned:
     def __call__(self, args):
         apply, root = self.inner(args[0]), jax.tree.map(jax.lax.rsqrt, args[1])
         return lambda v: jax.tree.map(jnp.multiply, root, apply(jax.tree.map(jnp.multiply, root, v)))
+
+    def parts(self, args):
+        return ((self.inner, args[0]),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,3 +366,6 @@ class _Block:
             )
 
         return product
+
+    def parts(self, args):
+        return ((self.inner, args),)
