@@ -12,8 +12,11 @@ Standalone: it imports jax alone and knows nothing of the rest of the package. "
 one differentiates with respect to the tree one passes.
 """
 
+from plasticity_jax.curvature.check import Check, check_operator
 from plasticity_jax.curvature.eigen import Eigenpairs, eigenpairs
 from plasticity_jax.curvature.estimate import Estimate
+from plasticity_jax.curvature.estimators import diagonal, frobenius_norm, logdet, trace
+from plasticity_jax.curvature.gram import gradient_gram, ntk
 from plasticity_jax.curvature.lanczos import Basis, Lanczos, lanczos, ritz
 from plasticity_jax.curvature.matrices import fisher, ggn, gradient_covariance, hessian
 from plasticity_jax.curvature.operators import Operator, operator
@@ -32,6 +35,7 @@ from plasticity_jax.curvature.summary import Summary, summary
 
 __all__ = [
     "Basis",
+    "Check",
     "Density",
     "Eigenpairs",
     "Estimate",
@@ -40,19 +44,26 @@ __all__ = [
     "Spectrum",
     "Summary",
     "cdf",
+    "check_operator",
     "count",
     "density",
+    "diagonal",
     "eigenpairs",
     "fisher",
+    "frobenius_norm",
     "ggn",
     "gradient_covariance",
+    "gradient_gram",
     "hessian",
     "kernel_polynomial_density",
     "lanczos",
+    "logdet",
+    "ntk",
     "operator",
     "ritz",
     "slq",
     "spectral_sum",
     "statistical_dimension",
     "summary",
+    "trace",
 ]
