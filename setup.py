@@ -7,7 +7,15 @@ import setuptools
 REPORT = ["matplotlib>=3.8", "rliable>=1.2", "scikit-learn>=1.4"]
 LOG = ["tensorboardX>=2.6", "wandb>=0.17"]
 CURVATURE = ["matfree>=0.6.3,<0.7", "lineax>=0.1"]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "import-linter>=2.0", "pillow>=10"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "ruff>=0.6",
+    "import-linter>=2.0",
+    "pillow>=10",
+    "equinox>=0.11",
+    "dm-haiku>=0.0.13",
+]
 
 setuptools.setup(
     name="plasticity_jax",
