@@ -124,7 +124,14 @@ def test_products_that_are_not_linear_symmetric_or_definite_are_found(key):
     check_operator(operator(lambda v: (M + M.T) @ v, like=like), key)
     with pytest.raises(ValueError, match="no negative eigenvalue"):
         check_operator(operator(lambda v: -v, like=like, psd=True), key)
-    assert check_operator(operator(lambda v: -v, like=like), key).lowest == pytest.approx(-1)
+    assert check_operator(operator(lambda v: -v, like=like), key).lowest == pytest.approx(-(12**0.5))
+
+
+def test_asymmetry_is_found_in_any_dimension(key):
+    like = jnp.zeros(400_000)  # a shift to the right: u.A v itself is only 1/600 of |u| |A v|
+    with pytest.raises(ValueError, match="not symmetric"):
+        check_operator(operator(lambda v: v + 1e-3 * jnp.roll(v, 1), like=like), key)
+    assert check_operator(operator(lambda v: v + jnp.roll(v, 1) + jnp.roll(v, -1), like=like), key).symmetry < 1e-5
 
 
 @jax.custom_vjp

@@ -18,10 +18,14 @@ LOSS_TOLERANCE = 1e-4
 class Check(NamedTuple):
     """What `check_operator` measured, with u and v random: floats.
 
+    The factor sqrt(n) makes the figures of any dimension alike: two random vectors are almost orthogonal, so that
+    without it a matrix of a million rows would pass for symmetric whatever it is.
+
     repeat: |A u - (A u computed again)| / |A u|.
     linearity: |A (2 u - 3 v) - 2 A u + 3 A v| / (2 |A u| + 3 |A v|).
-    symmetry: |u.A v - v.A u| / (|u| |A v|).
-    lowest: the smaller of u.A u / (|u| |A u|) and the same of v: negative curvature, if it is below zero.
+    symmetry: sqrt(n) |u.A v - v.A u| / (|u| |A v|).
+    lowest: the smaller of sqrt(n) u.A u / (|u| |A u|) and the same of v; an operator without negative eigenvalues has
+      about 1 or more.
     loss_gap: |loss of a batch - weighted mean of the losses of its halves| / max(1, |loss|); None where no loss is
       known, as in `operator`, or where the data are a single example.
     """
@@ -63,7 +67,7 @@ def check_operator(A, key, tolerance=1e-4):
     """
     gaps = [_loss_gap(*each) for each in _means(A.prepare, A.args)]
     u, v = (A.random(k) for k in jax.random.split(key))
-    product = A.product()
+    product = _compiled(A)
     Au, Av = product(u), product(v)
     for x in (Au, Av):
         _require_finite(
@@ -71,15 +75,24 @@ def check_operator(A, key, tolerance=1e-4):
         )
     Aw = product(tree.axpy(2.0, u, tree.scale(-3.0, v)))
     Aw_expected = tree.axpy(2.0, Au, tree.scale(-3.0, Av))
+    root = float(A.size) ** 0.5
     found = Check(
-        repeat=_ratio(tree.norm(tree.subtract(A(u), Au)), tree.norm(Au)),
+        repeat=_ratio(tree.norm(tree.subtract(_compiled(A)(u), Au)), tree.norm(Au)),
         linearity=_ratio(tree.norm(tree.subtract(Aw, Aw_expected)), 2 * tree.norm(Au) + 3 * tree.norm(Av)),
-        symmetry=_ratio(abs(tree.dot(u, Av) - tree.dot(v, Au)), tree.norm(u) * tree.norm(Av)),
-        lowest=min(_ratio(tree.dot(x, Ax), tree.norm(x) * tree.norm(Ax)) for x, Ax in ((u, Au), (v, Av))),
+        symmetry=root * _ratio(abs(tree.dot(u, Av) - tree.dot(v, Au)), tree.norm(u) * tree.norm(Av)),
+        lowest=root * min(_ratio(tree.dot(x, Ax), tree.norm(x) * tree.norm(Ax)) for x, Ax in ((u, Au), (v, Av))),
         loss_gap=max((gap for gap in gaps if gap is not None), default=None),
     )
     _require_within(A, found, tolerance)
     return found
+
+
+def _compiled(A):
+    """The product as a program of its own, traced anew, so that what is drawn while tracing differs."""
+    if A.host:
+        return A.product()
+    compiled = jax.jit(lambda A, v: A.product()(v))
+    return lambda v: compiled(A, v)
 
 
 def _require_within(A, found, tolerance):
@@ -98,12 +111,12 @@ def _require_within(A, found, tolerance):
         ),
         (
             not found.symmetry <= tolerance,
-            f"The product is not symmetric: u.A v and v.A u differ by {found.symmetry:.1e} of |u| |A v|. A custom "
+            f"The product is not symmetric: u.A v and v.A u differ by {found.symmetry:.1e} of |A v|. A custom "
             f"derivative such as a reversed gradient does that. {rounding}; otherwise pass (A + A^T) / 2.",
         ),
         (
             A.psd and not found.lowest >= -tolerance,
-            f"The operator claims to have no negative eigenvalue, but v.A v is {found.lowest:.1e} of |v| |A v|: pass "
+            f"The operator claims to have no negative eigenvalue, but v.A v is {found.lowest:.1e} of |A v|: pass "
             "psd=False, or an output_loss that is convex in the outputs of the model.",
         ),
     )
