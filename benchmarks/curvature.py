@@ -106,14 +106,20 @@ def race(given, reference):
     header = ("", "s", "ours / it", "error of the top five", "own peak, bytes")
     cells = [(name, *(_or_dash(row[key]) for key in list(row)[:4])) for name, row in rows.items()]
     print(timing.table(f"{steps} Lanczos steps, full reorthogonalisation", header, cells))
-    wanted = {MATFREE: 0.6, TORCH: 0.4, BARE: 1.3}
+    wanted = {_best(rows, MATFREE): 0.6, _best(rows, TORCH): 0.4, BARE: 1.3}
     targets = [
         at_most(f"race: seconds of ours over {name}", most, rows[name]["ours_over_it"]["median"])
         for name, most in wanted.items()
-        if name in rows
+        if name
     ]
     targets.append(at_most("race: error of our top five", 1e-5, rows[OURS]["error"]))
     return {"steps": steps, "teams": rows, "reference": reference}, targets
+
+
+def _best(rows, library):
+    """The fastest way of a library with full reorthogonalisation; None where it does not take part."""
+    names = [name for name in rows if name.startswith(library) and name != f"{TORCH}, its default"]
+    return min(names, key=lambda name: rows[name]["seconds"]["median"], default=None)
 
 
 def _or_dash(value):

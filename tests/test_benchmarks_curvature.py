@@ -126,3 +126,10 @@ def test_quick_needs_no_data():
 def test_the_peer_parses_without_torch():
     found = peer("torch_eigenthings").options(["--case", "x", "--method", "density"])
     assert (found.method, found.steps, found.threads) == ("density", 64, 2)
+
+
+def test_a_library_is_judged_by_its_fastest_way_with_full_reorthogonalisation():
+    medians = {"hessian-eigenthings": 3.0, "hessian-eigenthings, density": 2.0, "hessian-eigenthings, its default": 1.0}
+    rows = {name: {"seconds": {"median": median}} for name, median in medians.items()}
+    assert driver._best(rows, driver.TORCH) == "hessian-eigenthings, density"
+    assert driver._best(rows, driver.MATFREE) is None
