@@ -20,7 +20,7 @@ import timing
 
 from plasticity_jax import cli, run
 from plasticity_jax.base import Clock
-from plasticity_jax.build import build, spec_of
+from plasticity_jax.build import COSTLY, build, spec_of
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.host import environment
 
@@ -45,7 +45,7 @@ def configuration(widths, batch, images, runs, segment_steps, data=None, devices
         "stream": {"name": "random_labels", "steps": segment_steps, "batch": batch, "images": images},
         "network": {"name": "mlp", "widths": tuple(widths), "kernel_init": "torch", "bias_init": "torch"},
         "optimizer": {"name": "adam", "learning_rate": 1e-3},
-        "diagnostics": {name: {} for name in DIAGNOSTICS},
+        "diagnostics": {name: {} for name in DIAGNOSTICS if name not in COSTLY},
         "parallel": {"devices": devices, "runs_per_batch": runs_per_batch},
     }
 

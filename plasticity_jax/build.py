@@ -31,7 +31,7 @@ from plasticity_jax.schedule import at_boundary, chain, every
 from plasticity_jax.streams import STREAMS
 from plasticity_jax.train import supervised
 
-__all__ = ["DEFAULTS", "Plan", "build", "complete"]
+__all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "complete"]
 
 COSTLY = ("spectrum",)  # diagnostics that are measured only where a configuration asks for them
 DEFAULTS = {
