@@ -232,22 +232,31 @@ def _xtrace(A, matvecs, key, sampler):
 
 @functools.partial(jax.jit, static_argnames=("sampler", "pairs"))
 def _leave_one_out(A, key, sampler, pairs):
-    """XTrace without each of the probes in turn: [pairs]."""
+    """XTrace without each of the probes in turn: [pairs]. Under vmap one operator after another.
+
+    Side by side they would need 4 n x pairs numbers each, and programs with many QR decompositions side by side hang on
+    CPUs of two threads (jaxlib 0.10.2).
+    """
+    one = functools.partial(_xtrace_samples, sampler=sampler, pairs=pairs)
+    return jax.custom_batching.sequential_vmap(one)(A, key)
+
+
+def _xtrace_samples(A, key, sampler, pairs):
     from matfree import stochtrace
 
     first, rest = jax.random.split(key)
     product, v = A.product(), A.random(first)
     scale = tree.norm(product(v)) / tree.norm(v)
     scale = jnp.where(scale > 0, scale, 1.0)  # NaN compares false too, and comes back with the samples
-    one = _one_at_a_time(lambda v: tree.scale(1 / scale, product(v)))
     probes = jax.vmap(lambda k: A.random(k, sampler))(jax.random.split(rest, pairs))
     resphering = sampler is jax.random.normal and A.mask is None  # it counts masked entries as directions
     with jax.default_matmul_precision("highest"):
-        return scale * stochtrace.leave_one_out_xtrace(apply_resphering=resphering)(one, probes)
+        samples = stochtrace.leave_one_out_xtrace(apply_resphering=resphering)
+        return scale * samples(_one_at_a_time(lambda v: tree.scale(1 / scale, product(v))), probes)
 
 
 def _one_at_a_time(f):
-    """f, whose innermost vmap is a loop; outer ones, over networks, are not (`sequential_vmap` would fail there)."""
+    """The function f, whose vmap is a loop that shares all that f has computed beforehand."""
     sequential = jax.custom_batching.custom_vmap(f)
     sequential.def_vmap(lambda size, batched, v: (jax.lax.map(f, v), jax.tree.map(lambda _: True, v)))
     return sequential
