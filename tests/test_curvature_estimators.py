@@ -285,9 +285,9 @@ def test_logdet_over_a_sweep_of_shifts():
     for shift in (1.0, 1e-1, 1e-2):
         found = quiet(G, shift, steps=60, probes=8, key=jax.random.key(0))
         truth = np.log(eigenvalues + shift).sum()
-        assert abs(float(found.value) - truth) < 1.5 * float(found.margin) < 0.15 * len(eigenvalues)
+        assert abs(float(found.value) - truth) < 1.5 * float(found.margin) < 60.0
     for shift in (1e-6, 1e-7):
-        with pytest.warns(UserWarning, match="larger shift|positive definite|more steps"):
+        with pytest.warns(UserWarning, match="larger shift"):
             logdet(G, shift, steps=60, probes=8, key=jax.random.key(0))
 
 

@@ -196,7 +196,8 @@ def _warn(low, high, bias, allowed, steps):
     elif low < SINGULAR * high:
         reason = f"reaches from {low:.3g} to {high:.3g}: the quadrature is biased by more than sem. Use a larger shift."
     elif bias > allowed:
-        reason = f"is not resolved: from {steps // 2} to {steps} steps the result moves by {bias:.3g}. Use more steps."
+        moves = f"from {steps // 2} to {steps} steps the result moves by {bias:.3g}"
+        reason = f"is not resolved: {moves}. Use more steps or a larger shift."
     else:
         return
     warnings.warn(f"logdet: the spectrum of A + shift I {reason}", UserWarning, stacklevel=3)
