@@ -18,6 +18,8 @@ import curvature as driver  # noqa: E402
 import curvature_case  # noqa: E402
 import curvature_ours as ours  # noqa: E402
 
+pytestmark = pytest.mark.slow  # minutes of compilation: `make test-all`
+
 TINY = (12, 6, 4)  # 106 parameters
 
 
