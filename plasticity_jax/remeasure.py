@@ -10,6 +10,7 @@ from plasticity_jax import run
 from plasticity_jax import sweep as runs
 from plasticity_jax.base import Clock
 from plasticity_jax.build import build, spec_of
+from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.host import folder
 from plasticity_jax.host.checkpoint import Checkpoints
 
@@ -17,12 +18,12 @@ __all__ = ["remeasure"]
 
 
 def remeasure(workdir, diagnostics, task=None):
-    """Metrics of all runs at the end of a task.
+    """Metrics of all runs at the end of a task, or before training.
 
     Args:
       workdir: folder of one variant, such as results/x/plain.
       diagnostics: {name: settings}, as in a configuration.
-      task: number of the task from 0; None: the newest that is kept.
+      task: number of the task from 0; None: the newest that is kept; -1: before training, on the data of task 0.
 
     Returns:
       (task, {metric: array [R, ...]}).
@@ -40,16 +41,18 @@ def remeasure(workdir, diagnostics, task=None):
     given = dict(found["config"])
     dataset = run.load_data(given)
     spec = spec_of(dataset.arrays, dataset.classes)
-    off = {name: {"every": 0} for name in given["diagnostics"]}
+    off = {name: {"every": 0} for name in DIAGNOSTICS}  # what is not named is a default, and some are on by default
     wanted = {name: {**settings, "every": 1} for name, settings in diagnostics.items()}
-    trained = build(given, spec)
+    trained = build({**given, "diagnostics": {**off, **given["diagnostics"]}}, spec)
     plan = build({**given, "diagnostics": {**off, **wanted}}, spec)
-    task, states = _restored(workdir, trained, dataset.arrays, task)
     job = run.prepare(plan, dataset.arrays)
-    _, memory = job.programs.init(job.settings, job.keys, job.data)
-    ends = np.cumsum(plan.lengths)
-    clock = Clock(jnp.int32(ends[task]), jnp.int32(task), jnp.int32(ends[task] - plan.lengths[task]))
-    states = runs.place(job.mesh, states)
+    states, memory = job.programs.init(job.settings, job.keys, job.data)
+    clock = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
+    if task != -1:
+        task, states = _restored(workdir, trained, dataset.arrays, task)
+        states = runs.place(job.mesh, states)
+        end = sum(plan.lengths[: task + 1])
+        clock = Clock(jnp.int32(end), jnp.int32(task), jnp.int32(end - plan.lengths[task]))
     _, metrics = job.programs.measure(job.settings, states, memory, job.data, clock, tuple(diagnostics))
     return task, jax.device_get(metrics)
 
