@@ -51,22 +51,26 @@ def two_keys():
     return jax.random.split(jax.random.key(3), 2)
 
 
-def conforms(f, tolerance=1e-5):
-    """jit equals eager, vmap equals a loop, and a second call does not trace again."""
-    traces = []
+def lane(stacked, i):
+    return jax.tree.map(lambda leaf: leaf[i], stacked)
 
-    def counted(key):
+
+def conforms(f, tolerance=1e-5, inputs=None):
+    """jit equals eager, vmap equals a loop, and a second call does not trace again; inputs: two, stacked, or keys."""
+    inputs, traces = two_keys() if inputs is None else inputs, []
+
+    def counted(one):
         traces.append(1)
-        return f(key)
+        return f(one)
 
     jitted = jax.jit(counted)
-    a, b = two_keys()
+    a, b = (lane(inputs, i) for i in range(2))
     one, two = jitted(a), jitted(b)
     assert len(traces) == 1
     assert_close(one, f(a), tolerance)
-    many = jax.jit(jax.vmap(f))(two_keys())
+    many = jax.jit(jax.vmap(f))(inputs)
     for i, single in enumerate((one, two)):
-        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], many), single, tolerance)
+        assert_close(lane(many, i), single, tolerance)
 
 
 def survives_a_checkpoint(tmp_path, tree):
@@ -252,6 +256,12 @@ def test_schedules(name):
 SMALL = {"spectrum": {"steps": 8, "probes": 2}}  # settings that keep the suite quick
 
 
+@functools.cache
+def situations():
+    """Two keys, each with a learner and a snapshot: made once for all diagnostics."""
+    return jax.jit(jax.vmap(lambda key: (key, *learner_and_snapshot(key))))(two_keys())
+
+
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 class TestDiagnostics:
     def member(self, name, member_network=None):
@@ -265,17 +275,17 @@ class TestDiagnostics:
     def measured(self, name):
         member = self.member(name)
 
-        def f(key):
-            learner, snapshot = learner_and_snapshot(key)
+        def f(situation):
+            key, learner, snapshot = situation
             return member.apply(key, member.init(learner, snapshot), learner, snapshot)
 
         return f
 
     def test_jit_vmap_trace(self, name):
-        conforms(self.measured(name), 1e-3)
+        conforms(self.measured(name), 1e-3, situations())
 
     def test_dims_are_the_shapes(self, name):
-        _, metrics = self.measured(name)(two_keys()[0])
+        _, metrics = self.measured(name)(lane(situations(), 0))
         member = self.member(name)
         assert set(metrics) == set(member.dims)
         for metric, dims in member.dims.items():
@@ -283,10 +293,10 @@ class TestDiagnostics:
             assert metrics[metric].shape == sizes, metric
 
     def test_state_keeps_its_structure(self, name):
-        learner, snapshot = learner_and_snapshot(two_keys()[0])
+        key, learner, snapshot = lane(situations(), 0)
         member = self.member(name)
         state = member.init(learner, snapshot)
-        keeps_structure(state, member.apply(two_keys()[0], state, learner, snapshot)[0])
+        keeps_structure(state, member.apply(key, state, learner, snapshot)[0])
 
 
 ALL_INTERVENTIONS = {**INTERVENTIONS, "own_parts:noisy": noisy}  # one of a user's, so that the suite is never empty

@@ -13,8 +13,6 @@ from plasticity_jax.curvature.eigen import WHICH, eigenpairs
 from plasticity_jax.curvature.matrices import hessian
 from plasticity_jax.curvature.operators import operator
 
-pytestmark = pytest.mark.slow  # minutes of compilation: `make test-all`
-
 N, K = 200, 10
 LIKE = {"a": jnp.zeros((10, 15)), "b": [jnp.zeros(49), jnp.zeros(())]}  # several leaves, one of them a number
 iterate = functools.partial(eigenpairs, k=K, dense=False, max_restarts=200)
@@ -257,6 +255,7 @@ def pairs(params):
     return eigenpairs(hessian(noted, params, DATA), k=4, which="BE", dense=False)
 
 
+@pytest.mark.slow
 def test_the_hessian_of_a_network_and_no_new_trace_for_other_parameters():
     counts = []
     for seed in range(3):
@@ -269,6 +268,7 @@ def test_the_hessian_of_a_network_and_no_new_trace_for_other_parameters():
     assert counts[1:] == [0, 0]
 
 
+@pytest.mark.slow
 def test_stacked_parameters_under_jit_and_vmap():
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *[network(seed) for seed in range(3)])
     together = jax.jit(jax.vmap(pairs))(stacked)
@@ -299,6 +299,7 @@ def test_a_warm_start_that_misses_the_new_top_is_corrected():
     check(iterate(matrix_operator(PRESCRIBED), warm_start=nothing), PRESCRIBED)
 
 
+@pytest.mark.slow
 def test_data_from_an_iterator():
     x, y = jax.random.normal(jax.random.key(7), (12, 3)), jnp.arange(12.0)
 

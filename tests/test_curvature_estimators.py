@@ -13,8 +13,6 @@ from plasticity_jax.curvature.estimators import diagonal, frobenius_norm, logdet
 from plasticity_jax.curvature.matrices import ggn, hessian
 from plasticity_jax.curvature.operators import operator
 
-pytestmark = pytest.mark.slow  # minutes of compilation: `make test-all`
-
 N = 80
 EIGENVALUES = np.linspace(-1.0, 4.0, N)
 
@@ -96,6 +94,7 @@ def test_products_enough_for_all_unit_vectors_are_exact(matvecs):
     assert int(trace(SPLIT, matvecs=79, key=jax.random.key(0)).matvecs) == 79
 
 
+@pytest.mark.slow
 def test_one_product_has_no_error_bar():
     for estimator in (trace, frobenius_norm, diagonal):
         found = estimator(SPLIT, matvecs=1, key=jax.random.key(0))
@@ -173,12 +172,14 @@ def stacked(call):
             np.testing.assert_allclose(ways[0][i], ways[1], rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_vmap_over_stacked_parameters_equals_a_loop():
     stacked(lambda m, key: trace(plain(m), matvecs=5, key=key))
     stacked(lambda m, key: diagonal(plain(m), matvecs=5, key=key))
     stacked(lambda m, key: trace(plain(m), "xtrace", matvecs=9, key=key)._replace(sem=0.0, margin=0.0))
 
 
+@pytest.mark.slow
 def test_trees_and_batches_of_probes_change_nothing_but_rounding():
     key = jax.random.key(5)
     for estimator, batches in ((trace, (3,)), (diagonal, (3, 20))):
@@ -219,6 +220,7 @@ def loss(params, batch):
     return cross_entropy(network(params, batch[0]), batch[1])
 
 
+@pytest.mark.slow
 def test_an_iterator_of_batches_gives_the_same_numbers():
     def batches():
         return iter([(X[:16], Y[:16]), (X[16:], Y[16:])])
@@ -231,6 +233,7 @@ def test_an_iterator_of_batches_gives_the_same_numbers():
         trace(streamed, "xtrace", matvecs=7, key=key)
 
 
+@pytest.mark.slow
 def test_bfloat16_parameters_are_estimated_in_float32():
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
     G = ggn(network, cross_entropy, half, (X.astype(jnp.bfloat16), Y))
@@ -262,6 +265,7 @@ def test_other_numbers_compile_nothing_anew():
 # ---- log-determinant ----
 
 
+@pytest.mark.slow
 def test_logdet_of_a_full_run_is_exact():
     n = 12
     matrix = dense(np.linspace(1.0, n, n))
@@ -293,6 +297,7 @@ def test_logdet_over_a_sweep_of_shifts():
             logdet(G, shift, steps=60, probes=8, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_logdet_of_an_indefinite_matrix_is_nan():
     with pytest.warns(UserWarning, match="not positive definite"):
         found = logdet(A, steps=20, probes=2, key=jax.random.key(0))
@@ -305,6 +310,7 @@ def test_logdet_of_an_indefinite_matrix_is_nan():
     assert abs(float(lanes.value[1]) - np.log(EIGENVALUES + 2).sum()) < 1.5 * float(lanes.margin[1])
 
 
+@pytest.mark.slow
 def test_logdet_knows_when_the_steps_are_too_few():
     B = plain(dense(np.geomspace(1e-3, 1.0, 300)))
     with pytest.warns(UserWarning, match="more steps"):

@@ -146,8 +146,8 @@ def test_factorisation_has_the_blocks_of_its_closed_form():
     """0.5 |U V^T - M|^2: the block of U is V^T V, once per row, so their largest eigenvalues agree."""
     u, v, m = (jnp.asarray(RNG.standard_normal(s), jnp.float32) for s in ((4, 2), (5, 2), (4, 5)))
     H = hessian(lambda p, _: 0.5 * jnp.sum((p["u"] @ p["v"].T - m) ** 2), {"u": u, "v": v})
-    assert_matrix(H.restrict("u"), np.kron(np.eye(4), np.asarray(v.T @ v)), 1e-4)
-    assert_matrix(H.restrict("v"), np.kron(np.eye(5), np.asarray(u.T @ u)), 1e-4)
+    assert_matrix(H.restrict("u"), np.kron(np.eye(4), np.asarray(v.T @ v)))
+    assert_matrix(H.restrict("v"), np.kron(np.eye(5), np.asarray(u.T @ u)))
     top = np.linalg.eigvalsh(H.restrict("u").dense())[-1]
     assert top == pytest.approx(np.linalg.eigvalsh(np.asarray(v.T @ v))[-1], rel=1e-5)
 

@@ -29,6 +29,12 @@ def tasks(stream, count, data):
     return states
 
 
+def loop(condition, body, value):
+    while condition(value):
+        value = body(value)
+    return value
+
+
 class TestOrder:
     @pytest.mark.parametrize(("n", "batch"), [(1, 1), (2, 1), (7, 3), (16, 16), (60, 7), (1200, 16), (10_000, 16)])
     def test_every_row_once_per_epoch_across_batches(self, n, batch):
@@ -68,11 +74,25 @@ class TestOrder:
         assert_uniform((rows[:, 1] - rows[:, 0]) % n, n, never=[0])
         assert_uniform(np.argmax(rows == 3, 1), n)
 
-    def test_rows_are_a_permutation_for_any_number_of_them(self):
-        """Primes, squares and their neighbours, products of unlike numbers; with and without a walk."""
-        for n in (*range(1, 40), 961, 997, 1200, 2018, 4095, 10_007):
-            rows = order._rows(WORDS, jnp.full(n, 3), jnp.arange(n), n)
+    def test_rows_are_a_permutation_for_any_number_of_them(self, monkeypatch):
+        """Primes, squares and their neighbours, products of unlike numbers; with and without a walk.
+
+        The arithmetic is that of numpy: jax would compile it anew for every n. The two are compared at some n.
+        """
+        by_jax = {n: np.asarray(order._rows(WORDS, jnp.full(n, 3), jnp.arange(n), n)) for n in (30, 31)}
+        traced = jax.jit(jax.vmap(lambda n: order._rows(WORDS, jnp.full(130, 3), jnp.arange(130) % n, n)))
+        every = np.asarray(traced(jnp.arange(1, 131)))
+        monkeypatch.setattr(order, "jnp", np)
+        monkeypatch.setattr(jax.lax, "while_loop", loop)
+        words = np.asarray(WORDS)
+        for n in (*range(1, 131), 961, 997, 1200, 2018, 4095, 10_007):
+            rows = order._rows(words, np.full(n, 3), np.arange(n), n)
             assert (np.sort(rows) == np.arange(n)).all(), n
+            if n in by_jax:
+                assert (rows == by_jax[n]).all(), n
+            if n <= 130:
+                assert (np.sort(every[n - 1, :n]) == np.arange(n)).all(), n
+                assert (every[n - 1, :n] == rows).all() or order._grid(n), n  # a traced n has no grid of its own
 
     def test_epochs_of_one_key_are_independent(self):
         n = 12

@@ -202,12 +202,7 @@ def _iterate(A, start, key, options, plan):
         return ~s.done & ~s.locked & (s.col + CHECK <= plan.columns) & jnp.isfinite(s.scale)
 
     def grow(s):
-        if A.host:
-            for _ in range(CHECK):
-                s = _step(A, apply, s)
-        else:
-            s = jax.lax.fori_loop(0, CHECK, lambda _, s: _step(A, apply, s), s)
-        return _judge(s, options, plan)
+        return _judge(rows.repeat(CHECK, lambda s: _step(A, apply, s), s, A.host), options, plan)
 
     def cycle(s):
         return rows.while_loop(has_room, grow, _restart(s, plan), A.host)
@@ -215,11 +210,7 @@ def _iterate(A, start, key, options, plan):
     s = rows.while_loop(unfinished, cycle, _begin(A, start, key, plan), A.host)
     basis = jax.tree.map(lambda x: x[:-1], s.basis)
     vectors = _finish(rows.combine(s.rotation[:, : plan.k].T, basis))
-    if A.host:
-        images = [apply(rows.get(vectors, i)) for i in range(plan.k)]
-        images = jax.tree.map(lambda *x: jnp.stack(x), *images)
-    else:
-        images = jax.lax.map(apply, vectors)
+    images = rows.each(apply, vectors, A.host)
     return _result(s.theta[: plan.k], vectors, images, s.scale, s.matvecs + plan.k, options)
 
 

@@ -10,7 +10,20 @@ import jax.numpy as jnp
 
 from plasticity_jax import tree
 
-__all__ = ["coefficients", "combine", "dots", "get", "norm", "orthogonalise", "put", "unit", "while_loop", "zeros"]
+__all__ = [
+    "coefficients",
+    "combine",
+    "dots",
+    "each",
+    "get",
+    "norm",
+    "orthogonalise",
+    "put",
+    "repeat",
+    "unit",
+    "while_loop",
+    "zeros",
+]
 
 
 def zeros(like, m):
@@ -78,3 +91,19 @@ def while_loop(condition, body, state, host=False):
     while bool(condition(state)):
         state = body(state)
     return state
+
+
+def repeat(count, body, state, host=False):
+    """The body `count` times; with `host` in Python."""
+    if not host:
+        return jax.lax.fori_loop(0, count, lambda _, s: body(s), state)
+    for _ in range(count):
+        state = body(state)
+    return state
+
+
+def each(f, rows, host=False):
+    """The function of every row, one after another, side by side; with `host` in Python."""
+    if not host:
+        return jax.lax.map(f, rows)
+    return jax.tree.map(lambda *x: jnp.stack(x), *[f(get(rows, i)) for i in range(jax.tree.leaves(rows)[0].shape[0])])

@@ -99,6 +99,18 @@ def summary(s, e=None, floor=1e-6, delta=0.01, separation=10.0, gap=0.25):
     for name, value, top in (("floor", floor, 1.0), ("gap", gap, jnp.inf), ("delta", delta, 1.0)):
         if isinstance(value, int | float) and not 0 <= value < top:
             raise ValueError(f"{name} = {value} must lie in [0, {top:g})")
+    known = None if e is None else _Pairs(e.values, e.residuals, e.converged)
+    return _summary(s, known, floor, delta, separation, gap)
+
+
+class _Pairs(NamedTuple):
+    values: jax.Array
+    residuals: jax.Array
+    converged: jax.Array
+
+
+@jax.jit  # outside of it some hundred small operations would be compiled one by one
+def _summary(s, e, floor, delta, separation, gap):
     values, counts, certain = _atoms(s, e)
     order = jnp.argsort(jnp.abs(values))
     statistics = partial(_statistics, values[order], certain[order], floor, delta, separation, gap)
