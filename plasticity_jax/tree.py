@@ -23,8 +23,12 @@ __all__ = [
 
 
 def dot(a, b):
-    """Sum of the products of all entries of two trees of one structure: [] float."""
-    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    """Sum of the products of all entries of two trees of one structure: [] float.
+
+    No leaf is flattened, which would gather one that is sharded over devices.
+    """
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum(jnp.tensordot(x, y, axes=jnp.ndim(x), precision="highest") for x, y in pairs)
 
 
 def norm(a):

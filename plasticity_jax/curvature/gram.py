@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from plasticity_jax import tree
 from plasticity_jax.curvature.data import count, is_iterator
-from plasticity_jax.curvature.matrices import _scalar
-from plasticity_jax.curvature.operators import require_floating
+from plasticity_jax.curvature.means import scalar
+from plasticity_jax.curvature.require import require_floating
 
 __all__ = ["gradient_gram", "ntk"]
 
@@ -54,7 +54,7 @@ def gradient_gram(loss, params, data, cosine=True, memory=0.5e9):
     Lyle et al. 2023 (arXiv 2303.01486), equation 3.
     """
     _require(params, data, memory)
-    jax.eval_shape(lambda p, batch: _scalar(loss(p, batch)), params, jax.tree.map(lambda x: x[:1], data))
+    jax.eval_shape(lambda p, batch: scalar(loss(p, batch)), params, jax.tree.map(lambda x: x[:1], data))
     return _gradient_gram(loss, params, data, bool(cosine), float(memory))
 
 
