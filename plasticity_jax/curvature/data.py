@@ -4,6 +4,8 @@ Every curvature matrix here is a mean over examples, so that a product is a weig
 One differentiates inside the loop, never through it: through it, all residuals of all microbatches are kept.
 """
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 
@@ -23,7 +25,7 @@ def count(data):
     Raises:
       ValueError: no examples, leaves whose leading axes differ, or a loader instead of arrays.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(data)
+    leaves = jax.tree_util.tree_leaves_with_path(data, is_leaf=lambda x: isinstance(x, Iterator))
     if not leaves:
         return None
     for _, leaf in leaves:

@@ -61,6 +61,28 @@ def hessian(loss, params, data=None, microbatch=None, method="forward_over_rever
       ValueError: no parameters, leaves that are not floating (with their path), empty data, a loss that is no scalar,
         an unknown method.
 
+    A plain dict is as good as any framework's parameters, such as those of flax linen:
+
+    >>> import flax.linen as nn
+    >>> from plasticity_jax import curvature as cv
+    >>> x, y = jnp.ones((8, 3)), jnp.zeros((8, 1))
+    >>> model = nn.Sequential([nn.Dense(4), nn.tanh, nn.Dense(1)])
+    >>> params = model.init(jax.random.key(0), x)
+    >>> H = cv.hessian(lambda p, batch: jnp.mean((model.apply(p, batch[0]) - batch[1]) ** 2), params, (x, y))
+    >>> cv.slq(H, steps=8, probes=2, key=jax.random.key(1)).nodes.shape
+    (2, 8)
+
+    flax nnx, whose parameters are split off first:
+
+    >>> from flax import nnx
+    >>> graph, params, rest = nnx.split(nnx.Linear(3, 1, rngs=nnx.Rngs(0)), nnx.Param, ...)
+    >>> def loss(params, batch):
+    ...     return jnp.mean((nnx.merge(graph, params, rest, copy=True)(batch[0]) - batch[1]) ** 2)
+    >>> cv.hessian(loss, params, (x, y)).size
+    4
+
+    And a single array:
+
     >>> H = hessian(lambda w, x: 0.5 * jnp.mean((x @ w) ** 2), jnp.ones(2), jnp.array([[1.0, 0.0], [0.0, 2.0]]))
     >>> H.dense().tolist()
     [[0.5, 0.0], [0.0, 2.0]]
@@ -87,6 +109,17 @@ def ggn(model, output_loss, params, data, microbatch=None, progress=None, psd=Tr
 
     Raises:
       ValueError: as `hessian`.
+
+    With equinox:
+
+    >>> import equinox as eqx
+    >>> x, y = jnp.ones((8, 3)), jnp.zeros((8, 1))
+    >>> params, static = eqx.partition(eqx.nn.MLP(3, 1, 4, 1, key=jax.random.key(0)), eqx.is_inexact_array)
+    >>> def model(params, x):
+    ...     return jax.vmap(eqx.combine(params, static))(x)
+    >>> G = ggn(model, lambda z, y: jnp.mean((z - y) ** 2), params, (x, y))
+    >>> G.size, G.psd
+    (21, True)
     """
     if not is_iterator(data):
         pair(data)

@@ -106,8 +106,8 @@ def _require_pairs(A, pairs):
     if not isinstance(good, jax.core.Tracer) and not good.all():
         bad = jnp.flatnonzero(~good).tolist()
         raise ValueError(
-            f"deflate has padded or unconverged pairs, at {bad}, which would count as exact: ask eigenpairs for fewer pairs "
-            "or for more restarts."
+            f"deflate has padded or unconverged pairs, at {bad}, which would count as exact: ask eigenpairs for fewer "
+            "pairs or for more restarts."
         )
 
 
