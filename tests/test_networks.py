@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from records import KEYED, SIDE, batch, network
 
-from plasticity_jax.networks import layers
+from plasticity_jax.networks import activations
 from plasticity_jax.networks.initialisers import KERNELS, bias_initialiser, kernel_initialiser
 from plasticity_jax.networks.mlp import linear, mlp
 
@@ -20,7 +20,7 @@ def plain_forward(params, x, activation, norm=None, place="before"):
     def normalise(z, layer):
         if norm is None:
             return z
-        gain = {k: np.asarray(v, np.float64) for k, v in layer["norm"].items()}
+        gain = {k: np.asarray(v, np.float64) for k, v in layer.items()}
         if norm == "layer":
             z = z - z.mean(-1, keepdims=True)
         z = z / np.sqrt((z**2).mean(-1, keepdims=True) + 1e-5)
@@ -48,16 +48,18 @@ def test_mlp_is_the_formula(norm, place):
     np.testing.assert_allclose(forward(net, variables, x).y, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", layers.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
 def test_activations(name):
     net = network(activation=name)
     outputs = forward(net, net.init(KEYED), batch(KEYED)["x"])
     for layer in ("fc0", "fc1"):
-        np.testing.assert_allclose(outputs.acts[layer], layers.ACTIVATIONS[name](outputs.preacts[layer]), rtol=1e-6)
+        np.testing.assert_allclose(
+            outputs.acts[layer], activations.ACTIVATIONS[name](outputs.preacts[layer]), rtol=1e-6
+        )
         if layer in net.bounds:
             low, high = net.bounds[layer]
             assert low <= float(outputs.acts[layer].min()) and float(outputs.acts[layer].max()) <= high
-    assert (name in layers.BOUNDS) == bool(net.bounds)
+    assert (name in activations.BOUNDS) == bool(net.bounds)
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
@@ -86,15 +88,28 @@ SCALES = {  # variance of an entry times the fan-in, for a [200, 300] kernel
     "he_uniform": 2.0,
     "glorot_normal": 200 * 2 / 500,
     "glorot_uniform": 200 * 2 / 500,
+    "normal": 200 * 1e-4,
+    "truncated_normal": 200 * 0.7737e-4,  # what is left of the variance
+    "uniform": 200 * 1e-4 / 12,
     "orthogonal": 200 / 300,
+    "delta_orthogonal": 200 / 300,
     "torch": 1 / 3,
+    "mup": 1.0,
+    "mup_output": 1 / 200,
+    "zeros": 0.0,
+    "ones": 0.0,
 }
+ALIASES = {"kaiming_normal": "he_normal", "kaiming_uniform": "he_uniform", "dqn": "torch"}
+ALIASES |= {"xavier_normal": "glorot_normal", "xavier_uniform": "glorot_uniform"}
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_initialisers_have_the_variance_of_their_name(name):
     kernel = kernel_initialiser(name)(KEYED, (200, 300), jnp.float32)
+    name = ALIASES.get(name, name)
     assert float(kernel.var()) * 200 == pytest.approx(SCALES[name], rel=0.03)
+    if name in ("zeros", "ones"):
+        assert (kernel == (name == "ones")).all()
     if name == "torch":
         assert float(jnp.abs(kernel).max()) <= 200**-0.5
 
@@ -110,7 +125,12 @@ def test_torch_biases_and_convolutions_use_the_fan_in():
     ("settings", "words"),
     [
         ({"activation": "reul"}, "Did you mean 'relu'"),
-        ({"norm": "batch"}, "norm='batch'.*none, layer, rms"),
+        ({"norm": "bach"}, "norm='bach'.*Did you mean 'batch'.*none, layer, rms, group, batch, hybrid"),
+        ({"copies": "half"}, "copies='half'"),
+        ({"weights": "spectrum"}, "Did you mean 'spectral'"),
+        ({"weights": "spectral", "weights_on": ("fc2",)}, "weights_on='fc2'.*Allowed: fc0, fc1, head"),
+        ({"weights_on": ("fc0",)}, "weights='free' does nothing"),
+        ({"head_init": "zeroes"}, "Did you mean 'zeros'"),
         ({"norm_place": "behind"}, "norm_place"),
         ({"kernel_init": "he"}, "kernel_init='he'"),
         ({"bias_init": "ones"}, "bias_init='ones'"),
