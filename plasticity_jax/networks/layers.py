@@ -105,10 +105,12 @@ def _weights(module, kernel, train):
     """The weights that a layer multiplies with; w is the kernel as a matrix [F, U], one column for each unit.
 
     free                 w
-    standardised         (w - mean) / deviation of each column (Qiao et al. 2019, arXiv 1903.10520); use it before a norm
-    scaled_standardised  g times the same / sqrt(F), with a learned gain g [U] (Brock et al. 2021, arXiv 2101.08692),
+    standardised         (w - mean) / deviation of each column, to be followed by a norm (Qiao et al. 2019, 1903.10520)
+    scaled_standardised  g times the same / sqrt(F), with a learned gain g [U] (Brock et al. 2021, 2101.08692),
                          which keeps the scale of the inputs without a norm
-    spectral             w / its largest singular value (Miyato et al. 2018, arXiv 1802.05957)
+    spectral             w / its largest singular value (Miyato et al. 2018, 1802.05957)
+
+    The numbers are of arXiv.
     """
     check.known("weights", module.weights, WEIGHTS)
     if module.weights == "free":
