@@ -51,9 +51,9 @@ def mlp(
       width: all widths are multiplied by it and rounded.
       activation: a name in `networks.activations.ACTIVATIONS`.
       copies: for activations that make two copies of each unit (crelu, fourier): "keep" the units, so that readers have
-        twice the inputs; "share" the width among the copies, half the units, as Lewandowski et al. 2024 do; or "match"
-        the number of weights and biases of the same widths without copies, as Kumar et al. 2023 do (arXiv 2308.11958):
-        all widths shrink by one factor.
+        twice the inputs; "share" the width among the copies: half the units, and about half the parameters; or "match"
+        the number of weights and biases of the same widths without copies, by one factor for all of them, as Kumar et
+        al. 2023 do (arXiv 2308.11958).
       norm: "none" or a kind of `networks.layers.Norm`, at every hidden layer.
       norm_place: "before" the activation (Lyle et al. 2024) or "after" it; the 2023 paper does not say.
       residual: add what a hidden layer reads to what it writes: h = x + f(x) with f the dense layer, norm and
