@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from masking import assert_wired
 from own_parts import noisy
 from records import (
     SIDE,
@@ -26,7 +27,6 @@ from records import (
     raw,
     spec,
 )
-from wiring import assert_wired
 
 from plasticity_jax.base import Learner, Snapshot
 from plasticity_jax.build import REGISTRIES, _call, complete

@@ -2,8 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from records import KEYED, SIDE, batch, network
+import wiring
+from records import KEYED, SIDE, assert_same, batch, network
 
+from plasticity_jax import tree
 from plasticity_jax.networks import activations
 from plasticity_jax.networks.initialisers import KERNELS, bias_initialiser, kernel_initialiser
 from plasticity_jax.networks.mlp import linear, mlp
@@ -145,3 +147,127 @@ def test_unknown_names_are_refused(settings, words):
 def test_widths_must_be_whole_and_positive(widths):
     with pytest.raises(ValueError, match="widths"):
         mlp((SIDE, SIDE, 1), 3, widths=widths)
+
+
+# ---- wiring, for every option that decides who reads or writes a unit ----
+
+OPTIONS = {
+    "crelu": {"activation": "crelu"},
+    "fourier, shared": {"activation": "fourier", "copies": "share"},
+    # a reader of standardised weights reads rows of zeros too, less their mean: only the first layer has no such unit
+    "rational": {"activation": "rational", "weights": "scaled_standardised", "weights_on": ("fc0",)},
+    "residual": {"activation": "tanh", "residual": True},
+    "residual, crelu, norm after": {"activation": "crelu", "residual": True, "norm": "batch", "norm_place": "after"},
+    "layer norm": {"activation": "softplus", "norm": "layer"},
+    "layer norm after": {"activation": "fourier", "norm": "layer", "norm_place": "after"},
+    "rms norm": {"activation": "leaky_relu", "norm": "rms"},
+    "group norm": {"activation": "elu", "norm": "group"},
+    "batch norm": {"activation": "silu", "norm": "batch"},
+    "hybrid norm": {"activation": "crelu", "norm": "hybrid"},
+    "spectral": {"activation": "gelu", "weights": "spectral", "weights_on": ("fc0", "head")},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_wiring_is_true(option):
+    settings = OPTIONS[option]
+    norm, place = settings.get("norm", "none"), settings.get("norm_place", "before")
+    net = mlp((5,), 3, widths=(6, 6, 4), bias_init="torch", **settings)
+    x = jax.random.normal(KEYED, (7, 5))
+    part = "norm" if norm != "none" and place == "after" else "act"
+    wiring.check_reads(net, x, lambda layer: layer.replace("fc", part))
+
+    def mixes(path):
+        of_dense_layer = norm not in ("none", "batch") and path[1].startswith("fc")
+        is_spectral = path == ("params", "fc0", "kernel") and settings.get("weights") == "spectral"
+        return of_dense_layer or is_spectral or (norm == "hybrid" and path[0] == "stats")
+
+    wiring.check_writes(net, x, lambda parts, layer: parts[layer.replace("fc", part)], mixes)
+
+
+def test_residual_layers_are_sums():
+    net = mlp((5,), 3, widths=(6, 6, 4), activation="tanh", residual=True, bias_init="torch")
+    variables, x = net.init(KEYED), jax.random.normal(KEYED, (7, 5))
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables.params)
+
+    def f(x, name):
+        return np.tanh(x @ p[name]["kernel"] + p[name]["bias"])
+
+    h = f(np.asarray(x, np.float64), "fc0")
+    h = h + f(h, "fc1")
+    h = h @ p["skip2"]["kernel"] + f(h, "fc2")
+    expected = h @ p["head"]["kernel"] + p["head"]["bias"]
+    np.testing.assert_allclose(forward(net, variables, x).y, expected, rtol=1e-4, atol=1e-5)
+    assert list(p) == ["fc0", "fc1", "fc2", "head", "skip2"]
+
+
+# ---- sizes, scales and places ----
+
+
+def test_width_multiplies_every_layer_and_copies_share_or_match():
+    def shapes(**settings):
+        params = jax.eval_shape(mlp((20,), 3, widths=(40, 30), **settings).init, KEYED).params
+        return tree.size(params), [params[name]["kernel"].shape for name in ("fc0", "fc1", "head")]
+
+    plain, kernels = shapes()
+    assert kernels == [(20, 40), (40, 30), (30, 3)]
+    assert shapes(width=0.5)[1] == [(20, 20), (20, 15), (15, 3)]
+    assert shapes(activation="crelu")[1] == [(20, 40), (80, 30), (60, 3)]
+    assert shapes(activation="crelu", copies="share")[1] == [(20, 20), (40, 15), (30, 3)]
+    for activation in ("crelu", "fourier"):
+        matched, kernels = shapes(activation=activation, copies="match")
+        assert 0.96 * plain < matched <= plain and kernels[0][1] < 40
+    assert shapes(copies="match")[0] == plain
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_there_is_no_bias_where_batch_norm_would_take_it_away(place):
+    params = jax.eval_shape(network(norm="batch", norm_place=place).init, KEYED).params
+    assert ("bias" in params["fc0"]) == (place == "after") and "bias" in params["head"]
+
+
+def test_training_moves_statistics_and_evaluation_does_not():
+    net = network(norm="batch", weights="spectral")
+    variables, x = net.init(KEYED), batch(KEYED)["x"]
+    assert {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(variables.stats)} == {"mean", "var", "u"}
+    _, after = jax.jit(net.apply, static_argnums=3)(KEYED, variables, x, True)
+    assert all((a != b).any() for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(variables.stats), strict=True))
+    assert_same(net.apply(KEYED, variables, x, False)[1], variables.stats)
+    with pytest.raises(ValueError, match="batches of 2 or more"):
+        jax.eval_shape(lambda v: net.apply(KEYED, v, x[:1], True), variables)
+
+
+def test_gains_scale_kernels_and_the_head_has_its_own():
+    plain = network(kernel_init="orthogonal").init(KEYED).params
+    scaled = network(kernel_init="orthogonal", gain=2.0, head_gain=0.5).init(KEYED).params
+    for name, factor in (("fc0", 2.0), ("fc1", 2.0), ("head", 0.5)):
+        np.testing.assert_allclose(scaled[name]["kernel"], factor * plain[name]["kernel"], rtol=1e-6)
+    traced = jax.jit(lambda gain: network(kernel_init="orthogonal", gain=gain).init(KEYED).params)(2.0)
+    np.testing.assert_allclose(traced["fc0"]["kernel"], scaled["fc0"]["kernel"], rtol=1e-5)
+    silent = network(head_init="zeros").init(KEYED).params
+    assert not silent["head"]["kernel"].any() and silent["fc1"]["kernel"].any()
+
+
+def test_mup_makes_the_outputs_of_wide_networks_small():
+    x = jax.random.normal(KEYED, (32, 16))
+
+    def rms_output(width):
+        net = mlp((16,), 8, widths=(width, width), kernel_init="mup")
+        return float(jnp.sqrt(jnp.mean(forward(net, net.init(KEYED), x).y ** 2)))
+
+    assert rms_output(512) / rms_output(32) == pytest.approx((32 / 512) ** 0.5, rel=0.3)
+
+
+def test_a_width_that_differs_by_run_is_refused():
+    with pytest.raises(ValueError, match="width decides shapes, so it cannot be an axis"):
+        jax.eval_shape(lambda width: network(width=width).init(KEYED), 0.5)
+    with pytest.raises(ValueError, match="width=0"):
+        network(width=0)
+
+
+def test_delta_orthogonal_keeps_the_size_of_constant_images():
+    kernel = kernel_initialiser("delta_orthogonal")(KEYED, (3, 3, 4, 6), jnp.float32)
+    np.testing.assert_allclose(kernel[1, 1] @ kernel[1, 1].T, np.eye(4), atol=1e-5)
+    assert float(jnp.abs(kernel).sum()) == pytest.approx(float(jnp.abs(kernel[1, 1]).sum()))
+    with pytest.raises(ValueError, match="2 units of 4 channels"):
+        kernel_initialiser("delta_orthogonal")(KEYED, (3, 3, 4, 2), jnp.float32)

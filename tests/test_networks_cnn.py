@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from masking import assert_wired
 from records import KEYED, assert_close, network
-from wiring import assert_wired
 
 from plasticity_jax import tree
 from plasticity_jax.build import complete

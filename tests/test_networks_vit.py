@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from masking import assert_wired
 from records import KEYED, SMALL, assert_close
-from wiring import assert_wired
 
 from plasticity_jax import tree
 from plasticity_jax.networks.vit import attention, vit

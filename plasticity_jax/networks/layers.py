@@ -105,16 +105,21 @@ def _weights(module, kernel, train):
     """The weights that a layer multiplies with; w is the kernel as a matrix [F, U], one column for each unit.
 
     free                 w
-    standardised         (w - mean) / deviation of each column (Qiao et al. 2019, arXiv 1903.10520); use it before a norm
-    scaled_standardised  g times the same / sqrt(F), with a learned gain g [U] (Brock et al. 2021, arXiv 2101.08692),
+    standardised         (w - mean) / deviation of each column, to be followed by a norm (Qiao et al. 2019, 1903.10520)
+    scaled_standardised  g times the same / sqrt(F), with a learned gain g [U] (Brock et al. 2021, 2101.08692),
                          which keeps the scale of the inputs without a norm
-    spectral             w / its largest singular value (Miyato et al. 2018, arXiv 1802.05957)
+    spectral             w / its largest singular value (Miyato et al. 2018, 1802.05957)
+
+    The numbers are of arXiv. A row of zeros in the kernel reads nothing where weights are free or spectral; where they
+    are standardised it reads -mean / deviation, so that units cannot be cut off from such a reader by zeros.
     """
     check.known("weights", module.weights, WEIGHTS)
     if module.weights == "free":
         return kernel
     w = kernel.reshape(-1, kernel.shape[-1])
     if module.weights == "spectral":
+        if module.kernel_init == "zeros":
+            raise ValueError("kernel_init='zeros' has no largest singular value for weights='spectral' to divide by.")
         return kernel / _largest_singular_value(module, w, train)
     w = w - jnp.mean(w, 0)
     w = w * jax.lax.rsqrt(jnp.mean(w**2, 0) + 1e-10)  # a unit whose weights are all alike, such as 0, stays at 0

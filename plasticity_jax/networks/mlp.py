@@ -1,5 +1,7 @@
 """The multi-layer perceptron, and the linear network that it is compared with. B examples, U units of a layer."""
 
+import math
+
 import flax.linen as nn
 
 from plasticity_jax import check
@@ -18,6 +20,8 @@ from plasticity_jax.networks.layers import (
 from plasticity_jax.networks.record import pure
 
 __all__ = ["linear", "mlp"]
+
+WIDTHS = ("keep", "share", "match")
 
 
 def mlp(
@@ -47,11 +51,14 @@ def mlp(
       width: all widths are multiplied by it and rounded.
       activation: a name in `networks.activations.ACTIVATIONS`.
       copies: for activations that make two copies of each unit (crelu, fourier): "keep" the units, so that readers have
-        twice the inputs, or "share" the width among the copies, half the units, so that parameter counts stay near.
+        twice the inputs; "share" the width among the copies: half the units, and about half the parameters; or "match"
+        the number of weights and biases of the same widths without copies, by one factor for all of them, as Kumar et
+        al. 2023 do (arXiv 2308.11958).
       norm: "none" or a kind of `networks.layers.Norm`, at every hidden layer.
       norm_place: "before" the activation (Lyle et al. 2024) or "after" it; the 2023 paper does not say.
-      residual: add what a hidden layer reads to what it writes: h = x + norm(f(x)), from `fc1` on. Where the two differ
-        in width, x passes a dense layer without bias, `skip1`, ... (He et al. 2016, arXiv 1512.03385, option B).
+      residual: add what a hidden layer reads to what it writes: h = x + f(x) with f the dense layer, norm and
+        activation, from `fc1` on. Where the two differ in width, x passes a dense layer without bias, `skip1`, ...
+        (He et al. 2016, arXiv 1512.03385, option B).
       weights: "free", "standardised", "scaled_standardised" or "spectral" (see `networks.layers`).
       weights_on: names of the layers with such weights, `head` included; () for all hidden layers. Lyle et al. 2023
         normalise the spectrum of the first layer: ("fc0",).
@@ -75,7 +82,8 @@ def mlp(
     >>> network.apply(jax.random.key(1), variables, jnp.zeros((4, 8, 8, 1)), False)[0].y.shape
     (4, 10)
     """
-    check_layers(activation, norm, norm_place, kernel_init, bias_init, weights, copies)
+    check.known("copies", copies, WIDTHS)
+    check_layers(activation, norm, norm_place, kernel_init, bias_init, weights)
     head_init = head_init or output_initialiser(kernel_init)
     kernel_initialiser(head_init)
     check.whole("outputs", outputs)
@@ -89,7 +97,11 @@ def mlp(
     if weights_on and weights == "free":
         raise ValueError(f"weights_on={weights_on!r} says where, but weights='free' does nothing there: name a kind.")
     kinds = {name: weights for name in weights_on or layers}
+    check.finite("gain", gain)
+    check.finite("head_gain", head_gain)
     units = tuple(units_of(u, width, activation, copies) for u in widths)
+    if copies == "match":
+        units = _matched(math.prod(input_shape), units, outputs, COPIES[activation])
     module = _MLP(
         units,
         outputs,
@@ -158,6 +170,23 @@ class _MLP(nn.Module):
         if x.shape[-1] == width:
             return x
         return Dense(width, self.kernel_init, use_bias=False, gain=self.gain, name=f"skip{i}")(x)
+
+
+def _matched(inputs, units, outputs, copies):
+    """Units that, `copies` of each, come nearest below the weights and biases of these units without copies."""
+
+    def count(units, copies):
+        fan_in = [inputs, *(copies * u for u in units)]
+        return sum((f + 1) * u for f, u in zip(fan_in, (*units, outputs), strict=True))
+
+    def shrunk(factor):
+        return tuple(units_of(u, factor) for u in units)
+
+    low, high = 1 / copies, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if count(shrunk(middle), copies) <= count(units, 1) else (low, middle)
+    return shrunk(low)
 
 
 def _wiring(module):
