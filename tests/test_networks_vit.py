@@ -24,9 +24,10 @@ def forward(net, variables, train=False, key=KEYED):
 def test_parameters_of_the_papers_network(shape, patches, pool, token):
     params = jax.eval_shape(vit(shape, 10, pool=pool).init, KEYED).params
     d, f = 256, 1024
-    block = 4 * (d + 1) * d + (d + 1) * f + (f + 1) * d + 4 * d
+    block = 4 * (d + 1) * d - d + (d + 1) * f + (f + 1) * d + 4 * d
     expected = (9 * shape[2] + 1) * d + (patches + token) * d + token * d + block + 2 * d + (d + 1) * 10
     assert tree.size(params) == expected
+    assert "bias" not in params["block0"]["key"]
     assert params["positions"].shape == (1, patches + token, d)
 
 

@@ -47,7 +47,8 @@ def vit(
     256, feed-forward 1,024, one block, dropout 0.1). What the paper does not say is our choice: stride 3 without
     padding, so 9 x 9 patches of MNIST's 28 x 28 pixels and 10 x 10 of CIFAR's 32 x 32, the last pixels unread; 8 heads;
     a class token; GELU; the place of the norm and of the dropout, which are those of Dosovitskiy et al.: after the
-    positions and after each dense layer but query, key and value.
+    positions and after each dense layer but query, key and value. Keys have no bias, because softmax takes it away
+    again: as before batch norm, its gradient would be noise, which Adam turns into steps of the size of its rate.
 
     Args:
       input_shape: (H, W, C) of one image.
@@ -118,7 +119,8 @@ class _Layers(NamedTuple):
     dropout: float
 
     def dense(self, units, name):
-        return Dense(units, self.kernel_init, self.bias_init, name=name)
+        # a bias of the keys adds the same to all scores of a query, which softmax takes away: its gradient is noise
+        return Dense(units, self.kernel_init, self.bias_init, name != "key", name=name)
 
     def normed(self, name, x):
         return x if self.norm == "none" else Norm(self.norm, name=name)(x)
