@@ -9,7 +9,7 @@ import math
 
 import jax
 
-__all__ = ["at_least", "between", "finite", "fraction", "known", "nearest", "positive", "whole"]
+__all__ = ["at_least", "between", "finite", "fixed", "fraction", "known", "nearest", "positive", "whole"]
 
 
 def at_least(name, value, low):
@@ -41,6 +41,12 @@ def whole(name, value, low=1):
     """`value` must be a whole number >= low."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"{name}={value!r}, but it must be a whole number, {low} or more.")
+
+
+def fixed(name, value):
+    """`value` decides shapes or programs, so it may not differ by run: not an axis of the grid."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{name} decides shapes, so it cannot be an axis of the grid. Use variants.")
 
 
 def known(name, value, allowed):

@@ -2,9 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from records import KEYED, SIDE, batch, network
+import wiring
+from records import KEYED, SIDE, assert_same, batch, network
 
-from plasticity_jax.networks import layers
+from plasticity_jax import tree
+from plasticity_jax.networks import activations
 from plasticity_jax.networks.initialisers import KERNELS, bias_initialiser, kernel_initialiser
 from plasticity_jax.networks.mlp import linear, mlp
 
@@ -20,7 +22,7 @@ def plain_forward(params, x, activation, norm=None, place="before"):
     def normalise(z, layer):
         if norm is None:
             return z
-        gain = {k: np.asarray(v, np.float64) for k, v in layer["norm"].items()}
+        gain = {k: np.asarray(v, np.float64) for k, v in layer.items()}
         if norm == "layer":
             z = z - z.mean(-1, keepdims=True)
         z = z / np.sqrt((z**2).mean(-1, keepdims=True) + 1e-5)
@@ -48,16 +50,18 @@ def test_mlp_is_the_formula(norm, place):
     np.testing.assert_allclose(forward(net, variables, x).y, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", layers.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
 def test_activations(name):
     net = network(activation=name)
     outputs = forward(net, net.init(KEYED), batch(KEYED)["x"])
     for layer in ("fc0", "fc1"):
-        np.testing.assert_allclose(outputs.acts[layer], layers.ACTIVATIONS[name](outputs.preacts[layer]), rtol=1e-6)
+        np.testing.assert_allclose(
+            outputs.acts[layer], activations.ACTIVATIONS[name](outputs.preacts[layer]), rtol=1e-6
+        )
         if layer in net.bounds:
             low, high = net.bounds[layer]
             assert low <= float(outputs.acts[layer].min()) and float(outputs.acts[layer].max()) <= high
-    assert (name in layers.BOUNDS) == bool(net.bounds)
+    assert (name in activations.BOUNDS) == bool(net.bounds)
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
@@ -86,15 +90,28 @@ SCALES = {  # variance of an entry times the fan-in, for a [200, 300] kernel
     "he_uniform": 2.0,
     "glorot_normal": 200 * 2 / 500,
     "glorot_uniform": 200 * 2 / 500,
+    "normal": 200 * 1e-4,
+    "truncated_normal": 200 * 0.7737e-4,  # what is left of the variance
+    "uniform": 200 * 1e-4 / 12,
     "orthogonal": 200 / 300,
+    "delta_orthogonal": 200 / 300,
     "torch": 1 / 3,
+    "mup": 1.0,
+    "mup_output": 1 / 200,
+    "zeros": 0.0,
+    "ones": 0.0,
 }
+ALIASES = {"kaiming_normal": "he_normal", "kaiming_uniform": "he_uniform", "dqn": "torch"}
+ALIASES |= {"xavier_normal": "glorot_normal", "xavier_uniform": "glorot_uniform"}
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_initialisers_have_the_variance_of_their_name(name):
     kernel = kernel_initialiser(name)(KEYED, (200, 300), jnp.float32)
+    name = ALIASES.get(name, name)
     assert float(kernel.var()) * 200 == pytest.approx(SCALES[name], rel=0.03)
+    if name in ("zeros", "ones"):
+        assert (kernel == (name == "ones")).all()
     if name == "torch":
         assert float(jnp.abs(kernel).max()) <= 200**-0.5
 
@@ -110,7 +127,12 @@ def test_torch_biases_and_convolutions_use_the_fan_in():
     ("settings", "words"),
     [
         ({"activation": "reul"}, "Did you mean 'relu'"),
-        ({"norm": "batch"}, "norm='batch'.*none, layer, rms"),
+        ({"norm": "bach"}, "norm='bach'.*Did you mean 'batch'.*none, layer, rms, group, batch, hybrid"),
+        ({"copies": "half"}, "copies='half'"),
+        ({"weights": "spectrum"}, "Did you mean 'spectral'"),
+        ({"weights": "spectral", "weights_on": ("fc2",)}, "weights_on='fc2'.*Allowed: fc0, fc1, head"),
+        ({"weights_on": ("fc0",)}, "weights='free' does nothing"),
+        ({"head_init": "zeroes"}, "Did you mean 'zeros'"),
         ({"norm_place": "behind"}, "norm_place"),
         ({"kernel_init": "he"}, "kernel_init='he'"),
         ({"bias_init": "ones"}, "bias_init='ones'"),
@@ -125,3 +147,127 @@ def test_unknown_names_are_refused(settings, words):
 def test_widths_must_be_whole_and_positive(widths):
     with pytest.raises(ValueError, match="widths"):
         mlp((SIDE, SIDE, 1), 3, widths=widths)
+
+
+# ---- wiring, for every option that decides who reads or writes a unit ----
+
+OPTIONS = {
+    "crelu": {"activation": "crelu"},
+    "fourier, shared": {"activation": "fourier", "copies": "share"},
+    # a reader of standardised weights reads rows of zeros too, less their mean: only the first layer has no such unit
+    "rational": {"activation": "rational", "weights": "scaled_standardised", "weights_on": ("fc0",)},
+    "residual": {"activation": "tanh", "residual": True},
+    "residual, crelu, norm after": {"activation": "crelu", "residual": True, "norm": "batch", "norm_place": "after"},
+    "layer norm": {"activation": "softplus", "norm": "layer"},
+    "layer norm after": {"activation": "fourier", "norm": "layer", "norm_place": "after"},
+    "rms norm": {"activation": "leaky_relu", "norm": "rms"},
+    "group norm": {"activation": "elu", "norm": "group"},
+    "batch norm": {"activation": "silu", "norm": "batch"},
+    "hybrid norm": {"activation": "crelu", "norm": "hybrid"},
+    "spectral": {"activation": "gelu", "weights": "spectral", "weights_on": ("fc0", "head")},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_wiring_is_true(option):
+    settings = OPTIONS[option]
+    norm, place = settings.get("norm", "none"), settings.get("norm_place", "before")
+    net = mlp((5,), 3, widths=(6, 6, 4), bias_init="torch", **settings)
+    x = jax.random.normal(KEYED, (7, 5))
+    part = "norm" if norm != "none" and place == "after" else "act"
+    wiring.check_reads(net, x, lambda layer: layer.replace("fc", part))
+
+    def mixes(path):
+        of_dense_layer = norm not in ("none", "batch") and path[1].startswith("fc")
+        is_spectral = path == ("params", "fc0", "kernel") and settings.get("weights") == "spectral"
+        return of_dense_layer or is_spectral or (norm == "hybrid" and path[0] == "stats")
+
+    wiring.check_writes(net, x, lambda parts, layer: parts[layer.replace("fc", part)], mixes)
+
+
+def test_residual_layers_are_sums():
+    net = mlp((5,), 3, widths=(6, 6, 4), activation="tanh", residual=True, bias_init="torch")
+    variables, x = net.init(KEYED), jax.random.normal(KEYED, (7, 5))
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables.params)
+
+    def f(x, name):
+        return np.tanh(x @ p[name]["kernel"] + p[name]["bias"])
+
+    h = f(np.asarray(x, np.float64), "fc0")
+    h = h + f(h, "fc1")
+    h = h @ p["skip2"]["kernel"] + f(h, "fc2")
+    expected = h @ p["head"]["kernel"] + p["head"]["bias"]
+    np.testing.assert_allclose(forward(net, variables, x).y, expected, rtol=1e-4, atol=1e-5)
+    assert list(p) == ["fc0", "fc1", "fc2", "head", "skip2"]
+
+
+# ---- sizes, scales and places ----
+
+
+def test_width_multiplies_every_layer_and_copies_share_or_match():
+    def shapes(**settings):
+        params = jax.eval_shape(mlp((20,), 3, widths=(40, 30), **settings).init, KEYED).params
+        return tree.size(params), [params[name]["kernel"].shape for name in ("fc0", "fc1", "head")]
+
+    plain, kernels = shapes()
+    assert kernels == [(20, 40), (40, 30), (30, 3)]
+    assert shapes(width=0.5)[1] == [(20, 20), (20, 15), (15, 3)]
+    assert shapes(activation="crelu")[1] == [(20, 40), (80, 30), (60, 3)]
+    assert shapes(activation="crelu", copies="share")[1] == [(20, 20), (40, 15), (30, 3)]
+    for activation in ("crelu", "fourier"):
+        matched, kernels = shapes(activation=activation, copies="match")
+        assert 0.96 * plain < matched <= plain and kernels[0][1] < 40
+    assert shapes(copies="match")[0] == plain
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_there_is_no_bias_where_batch_norm_would_take_it_away(place):
+    params = jax.eval_shape(network(norm="batch", norm_place=place).init, KEYED).params
+    assert ("bias" in params["fc0"]) == (place == "after") and "bias" in params["head"]
+
+
+def test_training_moves_statistics_and_evaluation_does_not():
+    net = network(norm="batch", weights="spectral")
+    variables, x = net.init(KEYED), batch(KEYED)["x"]
+    assert {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(variables.stats)} == {"mean", "var", "u"}
+    _, after = jax.jit(net.apply, static_argnums=3)(KEYED, variables, x, True)
+    assert all((a != b).any() for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(variables.stats), strict=True))
+    assert_same(net.apply(KEYED, variables, x, False)[1], variables.stats)
+    with pytest.raises(ValueError, match="batches of 2 or more"):
+        jax.eval_shape(lambda v: net.apply(KEYED, v, x[:1], True), variables)
+
+
+def test_gains_scale_kernels_and_the_head_has_its_own():
+    plain = network(kernel_init="orthogonal").init(KEYED).params
+    scaled = network(kernel_init="orthogonal", gain=2.0, head_gain=0.5).init(KEYED).params
+    for name, factor in (("fc0", 2.0), ("fc1", 2.0), ("head", 0.5)):
+        np.testing.assert_allclose(scaled[name]["kernel"], factor * plain[name]["kernel"], rtol=1e-6)
+    traced = jax.jit(lambda gain: network(kernel_init="orthogonal", gain=gain).init(KEYED).params)(2.0)
+    np.testing.assert_allclose(traced["fc0"]["kernel"], scaled["fc0"]["kernel"], rtol=1e-5)
+    silent = network(head_init="zeros").init(KEYED).params
+    assert not silent["head"]["kernel"].any() and silent["fc1"]["kernel"].any()
+
+
+def test_mup_makes_the_outputs_of_wide_networks_small():
+    x = jax.random.normal(KEYED, (32, 16))
+
+    def rms_output(width):
+        net = mlp((16,), 8, widths=(width, width), kernel_init="mup")
+        return float(jnp.sqrt(jnp.mean(forward(net, net.init(KEYED), x).y ** 2)))
+
+    assert rms_output(512) / rms_output(32) == pytest.approx((32 / 512) ** 0.5, rel=0.3)
+
+
+def test_a_width_that_differs_by_run_is_refused():
+    with pytest.raises(ValueError, match="width decides shapes, so it cannot be an axis"):
+        jax.eval_shape(lambda width: network(width=width).init(KEYED), 0.5)
+    with pytest.raises(ValueError, match="width=0"):
+        network(width=0)
+
+
+def test_delta_orthogonal_keeps_the_size_of_constant_images():
+    kernel = kernel_initialiser("delta_orthogonal")(KEYED, (3, 3, 4, 6), jnp.float32)
+    np.testing.assert_allclose(kernel[1, 1] @ kernel[1, 1].T, np.eye(4), atol=1e-5)
+    assert float(jnp.abs(kernel).sum()) == pytest.approx(float(jnp.abs(kernel[1, 1]).sum()))
+    with pytest.raises(ValueError, match="2 units of 4 channels"):
+        kernel_initialiser("delta_orthogonal")(KEYED, (3, 3, 4, 2), jnp.float32)
