@@ -23,12 +23,14 @@ import roofline
 import timing
 
 SMALL = {"name": "cnn", "channels": (32, 64), "windows": 3, "padding": "SAME", "pool": "max", "widths": (256,)}
+TWIN = {"name": "cnn", "channels": (32, 64), "windows": (3, 3), "padding": "same", "pool": True, "widths": (256,)}
 
 
 class Case(NamedTuple):
-    """A network and its batches; steps of one timing, ours and PyTorch's, and with the convolution of XLA (0: not)."""
+    """Our network, PyTorch's, their batches; steps of one timing, ours, PyTorch's, with XLA's convolution (0: not)."""
 
     network: dict
+    twin: dict
     shape: tuple = (32, 32, 3)
     batch: int = 32
     steps: int = 4
@@ -37,12 +39,12 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "cnn28": Case(SMALL, (28, 28, 1), 64, 10, 40, 1),
-    "cnn32": Case(SMALL, (32, 32, 3), 64, 10, 40, 1),
-    "paper_cnn": Case({"name": "cnn", "preset": "lyle"}),
-    "resnet18_quarter": Case({"name": "resnet18", "width": 0.25}, steps=2),
-    "resnet18": Case({"name": "resnet18"}, steps=1, torch_steps=2),
-    "vit": Case({"name": "vit"}),
+    "cnn28": Case(SMALL, TWIN, (28, 28, 1), 64, 10, 40, 1),
+    "cnn32": Case(SMALL, TWIN, (32, 32, 3), 64, 10, 40, 1),
+    "paper_cnn": Case({"name": "cnn", "preset": "lyle"}, {"name": "cnn"}),
+    "resnet18_quarter": Case({"name": "resnet18", "width": 0.25}, {"name": "resnet18", "width": 0.25}, steps=2),
+    "resnet18": Case({"name": "resnet18"}, {"name": "resnet18"}, steps=1, torch_steps=2),
+    "vit": Case({"name": "vit"}, {"name": "vit"}),
 }
 
 
@@ -56,7 +58,7 @@ def ours(case, what, runs, steps, *arguments):
 def torch(given, case):
     """The worker of the twin, with all cores."""
     cores = sorted(os.sched_getaffinity(0))
-    command = ("peers/torch_step.py", "--serve", "--network", json.dumps(case.network), "--threads", len(cores))
+    command = ("peers/torch_step.py", "--serve", "--network", json.dumps(case.twin), "--threads", len(cores))
     sizes = ("--shape", ",".join(map(str, case.shape)), "--batch", case.batch, "--steps", case.torch_steps)
     return timing.Worker(*command, *sizes, python=given.peers)
 

@@ -27,12 +27,12 @@ def mlp(inputs, outputs, widths=(100, 100)):
     return _sequential({**layers, "head": nn.Linear(sizes[-1], outputs)})
 
 
-def cnn(image, outputs, channels=(64, 64), windows=(5, 3), pool=False, widths=(256, 256)):
-    """Convolutions without padding, each with ReLU and perhaps 2x2 max pooling, then dense layers."""
+def cnn(image, outputs, channels=(64, 64), windows=(5, 3), pool=False, widths=(256, 256), padding="valid"):
+    """Convolutions, each with ReLU and perhaps 2x2 max pooling, then dense layers."""
     layers, read, size = {}, image[0], image[1:]
     for i, (units, window) in enumerate(zip(channels, windows, strict=True)):
-        layers |= {f"conv{i}": nn.Conv2d(read, units, window), f"conv{i}_act": nn.ReLU()}
-        read, size = units, [s - window + 1 for s in size]
+        layers |= {f"conv{i}": nn.Conv2d(read, units, window, padding=padding), f"conv{i}_act": nn.ReLU()}
+        read, size = units, [s - window + 1 if padding == "valid" else s for s in size]
         if pool:
             layers[f"pool{i}"], size = nn.MaxPool2d(2), [s // 2 for s in size]
     layers["flatten"], read = nn.Flatten(), read * size[0] * size[1]
