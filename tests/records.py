@@ -11,6 +11,12 @@ from plasticity_jax.learn import learn
 from plasticity_jax.networks import HEADS, NETWORKS
 
 CLASSES, SIDE = 3, 4
+SMALL = {  # settings that fit a network to images of SIDE x SIDE and to tests of a second
+    "cnn": {"channels": (4, 6), "windows": (3, 2), "pool": ("max", "none"), "padding": "SAME", "widths": (8, 5)},
+    "mlp": {"widths": (8, 6)},
+    "resnet18": {"width": 1 / 32},
+    "vit": {"patch": 2, "dim": 8, "feedforward": 12, "heads": 2, "depth": 2},
+}
 
 
 def arrays(train=60, test=20):
@@ -35,7 +41,7 @@ def clock(step=0, task=0, start=0):
 
 
 def network(name="mlp", **settings):
-    return NETWORKS[name]((SIDE, SIDE, 1), CLASSES, **({"widths": (8, 6)} if name == "mlp" else {}), **settings)
+    return NETWORKS[name]((SIDE, SIDE, 1), CLASSES, **{**SMALL.get(name, {}), **settings})
 
 
 def objective():

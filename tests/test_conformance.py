@@ -12,10 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from masking import assert_wired
 from own_parts import noisy
-from records import SIDE, arrays, assert_close, assert_same, batch, clock, learner_and_snapshot, network, raw, spec
+from records import (
+    SIDE,
+    SMALL,
+    arrays,
+    assert_close,
+    assert_same,
+    batch,
+    clock,
+    learner_and_snapshot,
+    network,
+    raw,
+    spec,
+)
 
-from plasticity_jax import tree
 from plasticity_jax.base import Learner, Snapshot
 from plasticity_jax.build import REGISTRIES, _call, complete
 from plasticity_jax.diagnostics import DIAGNOSTICS
@@ -29,7 +41,7 @@ from plasticity_jax.streams import STREAMS
 SETTINGS = {
     "random_labels": {"steps": 8, "batch": 5, "images": 18},
     "permuted_pixels": {"steps": 8, "batch": 5, "images": 18},
-    "mlp": {"widths": (8, 6)},
+    **SMALL,
 }
 
 
@@ -158,28 +170,8 @@ class TestNetworks:
         keeps_structure(variables.stats, stats)
 
     def test_wiring_names_every_hidden_layer_and_exactly_its_readers(self, name):
-        member, x = net(name), batch(two_keys()[0])["x"]
-        variables = member.init(two_keys()[0])
-        outputs, _ = member.apply(two_keys()[0], variables, x, False)
-        assert [wire.layer for wire in member.wiring] == list(outputs.acts) == list(outputs.preacts)
-        for wire in member.wiring:
-            units = outputs.preacts[wire.layer].shape[-1]
-            assert all(tree.get(variables, path).shape[-1] == units for path in wire.writes)
-            cut = variables
-            for path, copies in wire.reads:
-                kernel = tree.get(variables, path)
-                assert kernel.shape[-2] == copies * units
-                rows = jnp.tile(jnp.arange(units) == 0, copies)[:, None]
-                cut = tree.put(cut, path, jnp.where(rows, 0.0, kernel))
-            # with unit 0 read by nobody, what writes it no longer matters: the reads are complete
-            other = cut
-            for path in wire.writes:
-                leaf = tree.get(cut, path)
-                other = tree.put(other, path, jnp.where(jnp.arange(units) == 0, leaf + 1.0, leaf))
-            a, b = (member.apply(two_keys()[0], v, x, False)[0] for v in (cut, other))
-            assert_close(a.y, b.y)
-            changed = np.flatnonzero(np.abs(a.preacts[wire.layer] - b.preacts[wire.layer]).max(0) > 1e-3)
-            assert changed.tolist() == [0]
+        key = two_keys()[0]
+        assert_wired(net(name), net(name).init(key), batch(key)["x"], key)
 
     def test_survives_a_checkpoint(self, name, tmp_path):
         survives_a_checkpoint(tmp_path, net(name).init(two_keys()[0]))
@@ -253,7 +245,7 @@ def test_schedules(name):
     assert factor._cache_size() == 1
 
 
-SMALL = {"spectrum": {"steps": 8, "probes": 2}}  # settings that keep the suite quick
+QUICK = {"spectrum": {"steps": 8, "probes": 2}}  # settings that keep the suite quick
 
 
 @functools.cache
@@ -265,7 +257,7 @@ def situations():
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 class TestDiagnostics:
     def member(self, name, member_network=None):
-        block = complete({"diagnostics": {name: {"every": 1, **SMALL.get(name, {})}}})["diagnostics"][name]
+        block = complete({"diagnostics": {name: {"every": 1, **QUICK.get(name, {})}}})["diagnostics"][name]
         offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
         return _call("diagnostics", block, offered)
 
