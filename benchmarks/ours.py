@@ -4,17 +4,21 @@
     python benchmarks/ours.py memory --runs 8                     what the training program itself holds
     python benchmarks/ours.py diagnostics --runs 8 --steps 7500   a boundary's cheap diagnostics against its task
     python benchmarks/ours.py export                              does it lower for TPU and CUDA
+    python benchmarks/ours.py flops                               of the matrix products of one step, by the definition
 
 Each prints one JSON object. With --serve, `speed` waits for lines on stdin and times itself once for each.
 """
 
 import argparse
+import functools
 import json
+import math
 import statistics
 import time
 
 import jax
 import jax.export
+import jax.extend.core
 import numpy as np
 import timing
 
@@ -23,11 +27,15 @@ from plasticity_jax.base import Clock
 from plasticity_jax.build import COSTLY, build, spec_of
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.host import environment
+from plasticity_jax.networks import layers
+from plasticity_jax.networks.convolution import LAYOUT
 
 __all__ = ["configuration", "diagnostics", "export", "memory", "prepared", "speed"]
 
 
-def configuration(widths, batch, images, runs, segment_steps, data=None, devices=0, runs_per_batch=0):
+def configuration(
+    widths, batch, images, runs, segment_steps, data=None, devices=0, runs_per_batch=0, network=None, shape=(28, 28, 1)
+):
     """Random Label MNIST of Kumar et al. 2023 (Table 1), with these sizes; PyTorch's default initialisation.
 
     Args:
@@ -35,15 +43,19 @@ def configuration(widths, batch, images, runs, segment_steps, data=None, devices
       batch, images, runs, segment_steps: ints.
       data: folder that holds MNIST; None for random images of the same shape.
       devices, runs_per_batch: as in the configuration's block `parallel`.
+      network: block of the configuration; None: the MLP of these widths.
+      shape: (height, width, channels) of random images.
     """
-    synthetic = {"name": "synthetic", "images": images, "test_images": 10, "height": 28, "width": 28}
+    sizes = dict(zip(("height", "width", "channels"), shape, strict=True))
+    synthetic = {"name": "synthetic", "images": images, "test_images": 10, **sizes}
+    mlp = {"name": "mlp", "widths": tuple(widths), "kernel_init": "torch", "bias_init": "torch"}
     return {
         "seeds": runs,
         "tasks": 1,
         "segment_steps": segment_steps,
         "data": {"name": "mnist", "dir": data} if data else synthetic,
         "stream": {"name": "random_labels", "steps": segment_steps, "batch": batch, "images": images},
-        "network": {"name": "mlp", "widths": tuple(widths), "kernel_init": "torch", "bias_init": "torch"},
+        "network": network or mlp,
         "optimizer": {"name": "adam", "learning_rate": 1e-3},
         "diagnostics": {name: {} for name in DIAGNOSTICS if name not in COSTLY},
         "parallel": {"devices": devices, "runs_per_batch": runs_per_batch},
@@ -134,6 +146,30 @@ def diagnostics(config, repeats=5):
     }
 
 
+def flops(config):
+    """FLOPs of the matrix products and convolutions of one seed and step, whatever way they are computed."""
+    job, states, _ = prepared({**config, "seeds": 1})
+    jaxpr = jax.make_jaxpr(job.programs.run_segment)(job.settings, states, job.data, _clock(0))
+    return {"flops": _flops(jaxpr.jaxpr) / config["segment_steps"]}
+
+
+def _flops(jaxpr):
+    """Of a jaxpr and all that it calls; a scan counts once for each round."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        shapes = [v.aval.shape for v in (*eqn.invars, *eqn.outvars)]
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            total += 2 * math.prod(shapes[-1]) * math.prod(shapes[0][i] for i in contracted)
+        elif eqn.primitive.name.startswith("conv_to_") or eqn.primitive.name == "conv":
+            outputs = shapes[{"conv": 2, "conv_to_images": 0, "conv_to_kernel": 1}[eqn.primitive.name]]
+            kernel = shapes[{"conv": 1, "conv_to_images": 1, "conv_to_kernel": 2}[eqn.primitive.name]]
+            total += 2 * math.prod(outputs[:3]) * math.prod(kernel)
+        inner = sum(_flops(sub) for sub in jax.extend.core.jaxprs_in_params(eqn.params))
+        total += inner * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else inner
+    return total
+
+
 def export(config, choices=(("tpu",), ("cuda",), ("tpu", "cuda"))):
     """Lower the training program with jax.export, for each platform and for both: its bytes, or what forbids it."""
     job, states, _ = prepared(config)
@@ -163,11 +199,19 @@ def _clock(step):
     return Clock(np.int32(step), np.int32(0), np.int32(0))
 
 
+def block(text):
+    """A block of the configuration from JSON, which has lists for tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}
+
+
 def options(arguments=None):
     """The command line."""
     parser = argparse.ArgumentParser(description="Time our training program.")
-    parser.add_argument("what", choices=("speed", "memory", "diagnostics", "export", "environment"))
+    parser.add_argument("what", choices=("speed", "memory", "diagnostics", "export", "flops", "environment"))
     parser.add_argument("--widths", default="100,100", help="units of the hidden layers")
+    parser.add_argument("--network", type=block, help="block of the configuration as JSON, instead of widths")
+    parser.add_argument("--shape", default="28,28,1", help="height, width and channels of random images")
+    parser.add_argument("--xla-convolution", action="store_true", help="the convolution of XLA instead of ours")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--data", help="folder that holds MNIST; by default images are random")
@@ -184,7 +228,10 @@ def main(arguments=None):
     given = options(arguments)
     widths = tuple(int(width) for width in given.widths.split(","))
     sizes = (widths, given.batch, given.images, given.runs, given.steps)
-    config = configuration(*sizes, given.data, given.devices, given.runs_per_batch)
+    parallel, shape = (given.devices, given.runs_per_batch), tuple(map(int, given.shape.split(",")))
+    config = configuration(*sizes, given.data, *parallel, given.network, shape)
+    if given.xla_convolution:
+        layers.conv = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=LAYOUT)
     cli.set_up(config)
     if given.what == "environment":
         print(json.dumps({**environment.describe(), "backend": jax.default_backend()}))
@@ -192,6 +239,7 @@ def main(arguments=None):
         timing.serve(speed(config))
     else:
         does = {"speed": lambda c: speed(c)(), "memory": memory, "diagnostics": diagnostics, "export": export}
+        does["flops"] = flops
         print(json.dumps(does[given.what](config)))
 
 

@@ -113,12 +113,13 @@ def accuracy(scores, batch):
     return weighted_mean(jnp.where(jnp.any(jnp.isnan(scores), -1), jnp.nan, hits), batch["weight"])
 
 
-def weighted_mean(values, weight):
+def weighted_mean(values, weight, total=None):
     """sum_b w_b v_b / sum_b w_b, in float32.
 
     Args:
       values: [B, ...]; further axes are averaged.
       weight: [B] not negative; an example of weight 0 does not count, even if its value is NaN.
+      total: [] what to divide by; None: the sum of the weights. A constant, for parts of a batch that are averaged.
 
     Returns:
       [] float32, NaN if all weights are 0.
@@ -127,4 +128,4 @@ def weighted_mean(values, weight):
     4.0
     """
     per_example = jnp.asarray(values, jnp.float32).reshape(values.shape[0], -1).mean(-1)  # [B]
-    return jnp.sum(jnp.where(weight > 0, weight * per_example, 0.0)) / jnp.sum(weight)
+    return jnp.sum(jnp.where(weight > 0, weight * per_example, 0.0)) / (jnp.sum(weight) if total is None else total)

@@ -323,8 +323,8 @@ def _record_environment(workdir, job):
     found = folder.read_json(path)
     if found is None:
         params = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)[0].learner.variables.params
-        parameters = tree.size(params) // len(job.plan.seeds)
-        facts = {"parameters": parameters, "classes": job.plan.spec["classes"]}
+        layers = {name: size // len(job.plan.seeds) for name, size in tree.size_by_layer(params).items()}
+        facts = {"parameters": sum(layers.values()), "layers": layers, "classes": job.plan.spec["classes"]}
         found = {**now, "runs_per_batch": job.runs_per_batch, **facts, "resumed": []}
     else:
         found["resumed"].append({name: now[name] for name in ("time", "commit", "versions", "devices")})

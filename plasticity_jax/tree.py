@@ -17,6 +17,7 @@ __all__ = [
     "ravel",
     "scale",
     "size",
+    "size_by_layer",
     "subtract",
     "unravel",
 ]
@@ -58,6 +59,21 @@ def subtract(x, y):
 def size(a):
     """Number of entries: a Python int, so leaves may be shapes only."""
     return sum(math.prod(x.shape) for x in jax.tree.leaves(a))
+
+
+def size_by_layer(a):
+    """Number of entries of each layer: path of a dictionary of arrays -> a Python int, in the order of the tree.
+
+    >>> size_by_layer(
+    ...     {"fc0": {"bias": jnp.ones(2), "kernel": jnp.ones((3, 2))}, "block": {"fc": {"bias": jnp.ones(4)}}}
+    ... )
+    {'block/fc': 4, 'fc0': 8}
+    """
+    sizes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(a):
+        layer = path_name(path[:-1])
+        sizes[layer] = sizes.get(layer, 0) + math.prod(leaf.shape)
+    return sizes
 
 
 def random_like(key, a, sampler=jax.random.normal):

@@ -92,6 +92,17 @@ def test_ours_and_matfree_find_the_same_eigenvalues(case, exact):
     assert theirs["peak_bytes"] >= 40 * 4 * exact.size
 
 
+def test_hessian_eigenthings_finds_the_same_eigenvalues(case, exact):
+    """On the same weights, in PyTorch; to what its float32 allows."""
+    python = driver.timing.peers_python()
+    assert python, "make .venv-bench/installed makes the interpreter of the peers"
+    command = [python, str(BENCHMARKS / "peers" / "torch_eigenthings.py"), "--case", str(case), "--steps", "40"]
+    theirs = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    found = ours.measurer(given(case, "lanczos"))()
+    assert driver.error(theirs["top"], exact[:5].tolist()) < 1e-4
+    assert driver.error(found["top"], theirs["top"]) < 1e-4
+
+
 def test_reference_in_float64(case, exact):
     command = [sys.executable, str(BENCHMARKS / "curvature_case.py"), "reference", "--case", str(case)]
     environment = {**os.environ, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}

@@ -315,7 +315,7 @@ t.close(t.fisher(t.linear, None, w, (x, y), microbatch=7).dense(), np.mean(block
 mixed = {"a": w.astype(jnp.float32), "b": w}
 H = t.hessian(lambda p, _: jnp.sum(p["a"] ** 2 * p["b"]), mixed)
 product = H @ jax.tree.map(jnp.ones_like, mixed)
-assert (product["a"].dtype, product["b"].dtype) == (np.float32, np.float64)
+assert (product["a"].dtype, product["b"].dtype) == (np.float64, np.float64)
 """)
 
 

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import wiring
-from records import KEYED, SIDE, assert_same, batch, network
+from records import KEYED, SIDE, assert_close, assert_same, batch, network
+from wiring import check_wiring
 
 from plasticity_jax import tree
 from plasticity_jax.networks import activations
@@ -131,7 +131,8 @@ def test_torch_biases_and_convolutions_use_the_fan_in():
         ({"copies": "half"}, "copies='half'"),
         ({"weights": "spectrum"}, "Did you mean 'spectral'"),
         ({"weights": "spectral", "weights_on": ("fc2",)}, "weights_on='fc2'.*Allowed: fc0, fc1, head"),
-        ({"weights_on": ("fc0",)}, "weights='free' does nothing"),
+        ({"weights_on": ("fc0",)}, "weights='free' on.*changes nothing"),
+        ({"gain": float("nan")}, "gain=nan"),
         ({"head_init": "zeroes"}, "Did you mean 'zeros'"),
         ({"norm_place": "behind"}, "norm_place"),
         ({"kernel_init": "he"}, "kernel_init='he'"),
@@ -175,14 +176,13 @@ def test_wiring_is_true(option):
     net = mlp((5,), 3, widths=(6, 6, 4), bias_init="torch", **settings)
     x = jax.random.normal(KEYED, (7, 5))
     part = "norm" if norm != "none" and place == "after" else "act"
-    wiring.check_reads(net, x, lambda layer: layer.replace("fc", part))
 
     def mixes(path):
         of_dense_layer = norm not in ("none", "batch") and path[1].startswith("fc")
         is_spectral = path == ("params", "fc0", "kernel") and settings.get("weights") == "spectral"
         return of_dense_layer or is_spectral or (norm == "hybrid" and path[0] == "stats")
 
-    wiring.check_writes(net, x, lambda parts, layer: parts[layer.replace("fc", part)], mixes)
+    check_wiring(net, x, lambda layer: layer.replace("fc", part), mixes)
 
 
 def test_residual_layers_are_sums():
@@ -237,6 +237,21 @@ def test_training_moves_statistics_and_evaluation_does_not():
         jax.eval_shape(lambda v: net.apply(KEYED, v, x[:1], True), variables)
 
 
+def test_training_is_the_same_alone_and_side_by_side():
+    net = network(norm="batch", weights="spectral", activation="crelu", residual=True)
+    x, keys = batch(KEYED)["x"], jax.random.split(KEYED, 2)
+
+    def two_passes(key):
+        variables = net.init(key)
+        gradient = jax.grad(lambda p: jnp.sum(net.apply(key, variables._replace(params=p), x, True)[0].y ** 2))
+        _, stats = net.apply(key, variables, x, True)
+        return gradient(variables.params), net.apply(key, variables._replace(stats=stats), x, True)
+
+    many = jax.jit(jax.vmap(two_passes))(keys)
+    for i, key in enumerate(keys):
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], many), jax.jit(two_passes)(key), 1e-4)
+
+
 def test_gains_scale_kernels_and_the_head_has_its_own():
     plain = network(kernel_init="orthogonal").init(KEYED).params
     scaled = network(kernel_init="orthogonal", gain=2.0, head_gain=0.5).init(KEYED).params
@@ -256,6 +271,11 @@ def test_mup_makes_the_outputs_of_wide_networks_small():
         return float(jnp.sqrt(jnp.mean(forward(net, net.init(KEYED), x).y ** 2)))
 
     assert rms_output(512) / rms_output(32) == pytest.approx((32 / 512) ** 0.5, rel=0.3)
+
+
+def test_weights_of_no_layer_are_refused():
+    with pytest.raises(ValueError, match="changes nothing with 0 hidden layers"):
+        mlp((5,), 3, widths=(), weights="spectral")
 
 
 def test_a_width_that_differs_by_run_is_refused():

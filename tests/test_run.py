@@ -69,6 +69,7 @@ def test_what_is_written(undisturbed):
     environment = read(undisturbed, "environment")
     assert environment["runs_per_batch"] == 1 and environment["resumed"] == []
     assert environment["parameters"] == 16 * 8 + 8 + 8 * 4 + 4
+    assert environment["layers"] == {"fc0": 16 * 8 + 8, "head": 8 * 4 + 4}
     resolved = read(undisturbed, "config")["config"]
     assert resolved["seeds"] == 3 and resolved["optimizer"]["b1"] == 0.9
     dataset = numbers(undisturbed)

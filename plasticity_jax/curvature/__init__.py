@@ -8,6 +8,23 @@
     cv.summary(s).largest, cv.density(s), cv.count(s, 1.0, jnp.inf)
     cv.eigenpairs(H, k=5, key=key)                          # with residuals
 
+A training loop that watches the sharpness; the vectors of the last time are the start of the next:
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from plasticity_jax import curvature as cv
+>>> x = jax.random.normal(jax.random.key(0), (16, 3))
+>>> loss = lambda p, x: jnp.mean((jnp.tanh(x @ p["w"]) - jnp.sin(x[:, 0])) ** 2)
+>>> params, optimizer, vectors = {"w": jnp.zeros(3)}, optax.sgd(0.1), None
+>>> state, watched = optimizer.init(params), []
+>>> for i in range(201):
+...     if i % 100 == 0:
+...         top = cv.eigenpairs(cv.hessian(loss, params, x), k=1, warm_start=vectors)
+...         vectors, watched = top.vectors, [*watched, float(top.values[0])]
+...     updates, state = optimizer.update(jax.grad(loss)(params, x), state)
+...     params = optax.apply_updates(params, updates)
+>>> len(watched), watched[-1] > 0
+(3, True)
+
 Standalone: it imports jax alone and knows nothing of the rest of the package. "params" is any tree of floating arrays:
 one differentiates with respect to the tree one passes.
 """

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from plasticity_jax import tree
 from plasticity_jax.curvature import rows
 from plasticity_jax.curvature.operators import Operator
+from plasticity_jax.curvature.require import require_rows
 
 __all__ = ["Eigenpairs", "eigenpairs"]
 
@@ -48,7 +49,7 @@ class Eigenpairs(NamedTuple):
       vectors: tree like a vector, every leaf [k, ...], of unit norm; zeros where there is no such pair.
       residuals: [k] float, ||A x - theta x|| plus 5 eps L for rounding: some eigenvalue lies within it of theta.
       converged: [k] bool, whether the residual is at most max(tol |theta|, 50 eps L), L the largest |eigenvalue|
-        that the method met; eps = 1.2e-7 in float32. The second is what the arithmetic allows.
+        that the method met; eps = 1.2e-7 for float32 parameters. The second is what the arithmetic allows.
       matvecs: [] int32, products used.
     """
 
@@ -106,7 +107,7 @@ def eigenpairs(
     _require_numbers(tol, max_restarts)
     start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), A.like) if warm_start is None else _sum(A, warm_start)
     key = jax.random.key(0) if key is None else key
-    options = _Options(jnp.asarray(WHICH.index(which)), tol, jnp.asarray(multiplicity), max_restarts)
+    options = _Options(jnp.asarray(WHICH.index(which)), tol, A.shapes.eps, jnp.asarray(multiplicity), max_restarts)
     if plan.dense:
         return (_dense if A.host else _dense_jitted)(A, options, plan)
     return (_iterate if A.host else _iterate_jitted)(A, start, key, options, plan)
@@ -126,6 +127,7 @@ class _Options(NamedTuple):
 
     which: jax.Array  # [] int32, a place in WHICH
     tol: float
+    eps: float  # rounding of a product
     multiplicity: jax.Array  # [] bool
     max_restarts: int
 
@@ -176,18 +178,7 @@ def _require_numbers(tol, max_restarts):
 
 def _sum(A, vectors):
     """The sum of the vectors of an earlier call; raises ValueError where they are not vectors of this operator."""
-    if jax.tree.structure(vectors) != jax.tree.structure(A.like):
-        got, wanted = jax.tree.structure(vectors), jax.tree.structure(A.like)
-        raise ValueError(f"warm_start has the structure {got}, but the operator acts on {wanted}.")
-    leaves = jax.tree_util.tree_leaves_with_path(vectors)
-    count = jnp.shape(leaves[0][1])[:1]
-    for (path, leaf), like in zip(leaves, jax.tree.leaves(A.like), strict=True):
-        if not count or jnp.shape(leaf) != (*count, *like.shape):
-            name = tree.path_name(path) or "the only leaf"
-            raise ValueError(
-                f"warm_start has the shape {jnp.shape(leaf)} at {name}, but j vectors of this operator have "
-                f"(j, {', '.join(map(str, like.shape))}), with one j for all leaves."
-            )
+    require_rows("warm_start", vectors, A.like)
     return A.project(jax.tree.map(lambda x, y: jnp.sum(x, axis=0).astype(y.dtype), vectors, A.like))
 
 
@@ -257,7 +248,7 @@ def _step(A, apply, s):
     beta = rows.norm(w)
     scale = jnp.maximum(s.scale, jnp.abs(row[s.col]) + beta)
     full = s.rank >= A.size
-    dead = (beta <= BREAKDOWN * jnp.finfo(beta.dtype).eps * scale) | full  # false for NaN, which must stay visible
+    dead = (beta <= BREAKDOWN * A.shapes.eps * scale) | full  # false for NaN, which must stay visible
     w = jax.tree.map(lambda x: jnp.where(dead, 0, x), rows.unit(w, jnp.where(dead, 1, beta)))
     row = row.at[s.col + 1].set(jnp.where(dead, 0, beta))
     return s._replace(
@@ -279,7 +270,7 @@ def _judge(s, options, plan):
     theta, rotation = _polish(s.matrix[:-1, :-1], *_ritz(s.matrix[:-1, :-1], live, options.which))
     wanted = rotation[:, : plan.k]
     leaving = jnp.abs(_dot(s.matrix[s.col, :-1], wanted))
-    allowed = _allowed(theta[: plan.k], s.scale, options.tol) - MARGIN * jnp.finfo(s.scale.dtype).eps * s.scale
+    allowed = _allowed(theta[: plan.k], s.scale, options) - MARGIN * options.eps * s.scale
     accurate = (leaving + _dot(s.dropped, jnp.abs(wanted)) <= allowed).all()
     same = (jnp.abs(theta[: plan.k] - s.known) <= allowed).all()
     checked = (s.col >= s.limit) & same | ~options.multiplicity
@@ -360,7 +351,7 @@ _dense_jitted = jax.jit(_dense, static_argnames="plan")
 
 def _finish(vectors):
     """Rows of unit norm whose largest entry in magnitude is positive; rows of zeros stay."""
-    leaves = [(x, tuple(range(1, x.ndim))) for x in jax.tree.leaves(vectors)]
+    leaves = [(x, tuple(range(1, x.ndim))) for x in jax.tree.leaves(vectors) if x.size]
     high = functools.reduce(jnp.maximum, [x.max(axis=axes) for x, axes in leaves])
     low = functools.reduce(jnp.minimum, [x.min(axis=axes) for x, axes in leaves])
     length = jnp.sqrt(rows.dots(vectors, vectors))
@@ -374,17 +365,18 @@ def _result(theta, vectors, images, scale, matvecs, options):
     quotients = rows.dots(vectors, images) / jnp.where(jnp.isnan(theta), 1, rows.dots(vectors, vectors))
     difference = tree.subtract(images, _times(vectors, quotients))
     values = jnp.where(jnp.isnan(theta), jnp.nan, unit * quotients)
-    residuals = unit * jnp.sqrt(rows.dots(difference, difference)) + ROUNDING * jnp.finfo(unit.dtype).eps * scale
+    residuals = unit * jnp.sqrt(rows.dots(difference, difference)) + ROUNDING * options.eps * scale
     residuals = jnp.where(jnp.isnan(theta), jnp.nan, residuals)
-    converged = residuals <= _allowed(values, scale, options.tol)
+    converged = residuals <= _allowed(values, scale, options)
     order = jnp.argsort(jnp.stack([-values, values, -jnp.abs(values), values])[options.which])
-    vectors = jax.tree.map(lambda x: x[order], vectors)
+    missing = jnp.isnan(values)  # zeros, whatever came out
+    vectors = jax.tree.map(lambda x: jnp.where(missing.reshape(-1, *[1] * (x.ndim - 1)), 0, x)[order], vectors)
     return Eigenpairs(values[order], vectors, residuals[order], converged[order], matvecs)
 
 
-def _allowed(theta, scale, tol):
+def _allowed(theta, scale, options):
     """The residuals that count as converged: [k]."""
-    return jnp.maximum(tol * jnp.abs(theta), ATTAINABLE * jnp.finfo(theta.dtype).eps * scale)
+    return jnp.maximum(options.tol * jnp.abs(theta), ATTAINABLE * options.eps * scale)
 
 
 def _times(vectors, factors):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Estimate", "estimate", "jackknife"]
+__all__ = ["Estimate", "estimate", "jackknife", "length"]
 
 
 class Estimate(NamedTuple):
@@ -44,8 +44,7 @@ def estimate(samples, matvecs):
     if probes < 1:
         raise ValueError("an estimate needs at least one sample")
     value = jnp.mean(samples, axis=0)
-    spread = jnp.sum(jnp.square(samples - value), axis=0)
-    sem = jnp.sqrt(spread / ((probes - 1) * probes)) if probes > 1 else jnp.full_like(value, jnp.nan)
+    sem = length(samples - value) / ((probes - 1) * probes) ** 0.5 if probes > 1 else jnp.full_like(value, jnp.nan)
     return _with_margin(value, sem, probes, matvecs)
 
 
@@ -73,8 +72,15 @@ def jackknife(value, replicates, matvecs):
     probes = replicates.shape[0]
     if probes < 2:
         return _with_margin(value, jnp.full_like(value, jnp.nan), 1, matvecs)
-    spread = jnp.sum(jnp.square(replicates - jnp.mean(replicates, axis=0)), axis=0)
-    return _with_margin(value, jnp.sqrt(spread * ((probes - 1) / probes)), probes, matvecs)
+    sem = length(replicates - jnp.mean(replicates, axis=0)) * ((probes - 1) / probes) ** 0.5
+    return _with_margin(value, sem, probes, matvecs)
+
+
+def length(x):
+    """Root of the sum of squares over the first axis, none of which leaves the range of its type."""
+    top = jnp.max(jnp.abs(x), axis=0)
+    unit = jnp.where((top > 0) & (top < jnp.inf), top, 1)
+    return unit * jnp.sqrt(jnp.sum(jnp.square(x / unit), axis=0))
 
 
 def _with_margin(value, sem, probes, matvecs):

@@ -24,7 +24,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from plasticity_jax import tree
-from plasticity_jax.curvature.estimate import Estimate, estimate, jackknife
+from plasticity_jax.curvature import rows
+from plasticity_jax.curvature.estimate import Estimate, estimate, jackknife, length
+from plasticity_jax.curvature.require import require_counts
 
 __all__ = ["diagonal", "frobenius_norm", "logdet", "trace"]
 
@@ -106,10 +108,10 @@ def diagonal(A, matvecs=64, *, key, probe_batch=1):
     _require(matvecs, probe_batch)
     if _small(A, matvecs):
         return _exactly(_unravel(A)(_samples(A, None, _quadratic, None, probe_batch)), A.size)
-    mean, spread = _moments(A, jax.random.split(key, matvecs), probe_batch)
+    mean, deviation = _moments(A, jax.random.split(key, matvecs), probe_batch)
     unit = estimate(jnp.arange(matvecs), matvecs)  # any sample of this size: only its quantile is used
     scale = (matvecs * (matvecs - 1)) ** -0.5 if matvecs > 1 else jnp.nan
-    sem = jax.tree.map(lambda x: scale * jnp.sqrt(x), spread)
+    sem = tree.scale(scale, deviation)
     return Estimate(mean, sem, tree.scale(unit.margin / unit.sem, sem), unit.matvecs)
 
 
@@ -138,11 +140,13 @@ def frobenius_norm(A, matvecs=64, *, key, sampler=None, probe_batch=1):
     """
     _require(matvecs, probe_batch)
     if _small(A, matvecs):
-        return _exactly(jnp.sqrt(jnp.sum(_samples(A, None, _square, None, probe_batch))), A.size)
+        return _exactly(length(_samples(A, None, _length, None, probe_batch)), A.size)
     keys = jax.random.split(key, matvecs)
-    squares = _samples(A, keys, _square, sampler or jax.random.rademacher, probe_batch)
-    others = jnp.maximum(jnp.sum(squares) - squares, 0.0) / max(matvecs - 1, 1)
-    return jackknife(jnp.sqrt(jnp.mean(squares)), jnp.sqrt(others), matvecs)
+    lengths = _samples(A, keys, _length, sampler or jax.random.rademacher, probe_batch)
+    whole = length(lengths)
+    shares = jnp.square(lengths / jnp.where(whole > 0, whole, 1))
+    others = whole * jnp.sqrt(jnp.maximum(1 - shares, 0) / max(matvecs - 1, 1))
+    return jackknife(whole / matvecs**0.5, others, matvecs)
 
 
 def logdet(A, shift=0.0, steps=64, probes=8, *, key, probe_batch=1):
@@ -175,6 +179,7 @@ def logdet(A, shift=0.0, steps=64, probes=8, *, key, probe_batch=1):
     from plasticity_jax.curvature.slq import slq
     from plasticity_jax.curvature.spectrum import spectral_sum
 
+    require_counts(steps=steps)
     if steps < 2:
         raise ValueError(f"steps={steps}: choose at least 2.")
     s = slq(A, steps=steps, probes=probes, key=key, probe_batch=probe_batch)
@@ -252,7 +257,7 @@ def _xtrace_samples(A, key, sampler, pairs):
 
     first, rest = jax.random.split(key)
     product, v = A.product(), A.random(first)
-    scale = tree.norm(product(v)) / tree.norm(v)
+    scale = rows.norm(product(v)) / rows.norm(v)
     scale = jnp.where(scale > 0, scale, 1.0)  # NaN compares false too, and comes back with the samples
     probes = jax.vmap(lambda k: A.random(k, sampler))(jax.random.split(rest, pairs))
     resphering = sampler is jax.random.normal and A.mask is None  # it counts masked entries as directions
@@ -260,7 +265,7 @@ def _xtrace_samples(A, key, sampler, pairs):
         probes = jax.vmap(lambda v: tree.scale(jnp.sqrt(A.size) / jnp.maximum(tree.norm(v), 1e-30), v))(probes)
     with jax.default_matmul_precision("highest"):
         samples = stochtrace.leave_one_out_xtrace(apply_resphering=resphering)
-        return scale * samples(_one_at_a_time(lambda v: tree.scale(1 / scale, product(v))), probes)
+        return scale * samples(_one_at_a_time(lambda v: rows.unit(product(v), scale)), probes)
 
 
 def _one_at_a_time(f):
@@ -292,7 +297,7 @@ def _mapped(A, draws, statistic, sampler, probe_batch):
 
 
 def _moments(A, keys, probe_batch):
-    """Mean of v * A v over random signs, and the sum of squared deviations from it: trees like a vector."""
+    """Mean of v * A v over random signs, and the root of the sum of squared deviations: trees like a vector."""
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), A.like)
     state = (jnp.int32(0), zeros, zeros)
     if not A.host:
@@ -325,17 +330,19 @@ def _entries(A, product, keys):
 
 
 def _merge(state, samples):
-    """Count, mean and sum of squared deviations of the samples so far and of [b, ...] more."""
-    count, mean, spread = state
+    """Count, mean and root of the sum of squared deviations of the samples so far and of [b, ...] more."""
+    count, mean, deviation = state
     more = jax.tree.leaves(samples)[0].shape[0]
     share = more / (count + more)
     centre = jax.tree.map(lambda x: jnp.mean(x, 0), samples)
-    within = jax.tree.map(lambda x, m: jnp.sum(jnp.square(x - m), 0), samples, centre)
+    within = jax.tree.map(lambda x, m: length(x - m), samples, centre)
     step = tree.subtract(centre, mean)
     mean = jax.tree.map(lambda m, d: m + share.astype(m.dtype) * d, mean, step)
-    weight = share * count
-    spread = jax.tree.map(lambda s, w, d: s + w + weight.astype(s.dtype) * d * d, spread, within, step)
-    return count + more, mean, spread
+    root = jnp.sqrt(share * count)
+    deviation = jax.tree.map(
+        lambda s, w, d: jnp.hypot(jnp.hypot(s, w), root.astype(s.dtype) * d), deviation, within, step
+    )
+    return count + more, mean, deviation
 
 
 def _draw(A, draw, sampler):
@@ -368,11 +375,9 @@ def _quadratic(v, product):
     return tree.dot(v, product)
 
 
-def _square(v, product):
-    return tree.dot(product, product)
+def _length(v, product):
+    return rows.norm(product)
 
 
 def _require(matvecs, probe_batch):
-    for name, value in (("matvecs", matvecs), ("probe_batch", probe_batch)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: choose at least 1.")
+    require_counts(matvecs=matvecs, probe_batch=probe_batch)

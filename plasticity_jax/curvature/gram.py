@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from plasticity_jax import tree
 from plasticity_jax.curvature.data import count, is_iterator
-from plasticity_jax.curvature.matrices import _scalar
-from plasticity_jax.curvature.operators import require_floating
+from plasticity_jax.curvature.means import scalar
+from plasticity_jax.curvature.require import require_floating
 
 __all__ = ["gradient_gram", "ntk"]
 
@@ -51,10 +51,19 @@ def gradient_gram(loss, params, data, cosine=True, memory=0.5e9):
     >>> gradient_gram(lambda w, x: jnp.mean(x @ w), jnp.ones(2), x[:2], cosine=False).tolist()
     [[4.0, -6.0], [-6.0, 9.0]]
 
+    With haiku:
+
+    >>> import haiku as hk
+    >>> x, y = jnp.ones((8, 3)), jnp.zeros((8, 1))
+    >>> model = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([4, 1])(x)))
+    >>> params = model.init(jax.random.key(0), x)
+    >>> gradient_gram(lambda p, b: jnp.mean((model.apply(p, b[0]) - b[1]) ** 2), params, (x, y)).shape
+    (8, 8)
+
     Lyle et al. 2023 (arXiv 2303.01486), equation 3.
     """
     _require(params, data, memory)
-    jax.eval_shape(lambda p, batch: _scalar(loss(p, batch)), params, jax.tree.map(lambda x: x[:1], data))
+    jax.eval_shape(lambda p, batch: scalar(loss(p, batch)), params, jax.tree.map(lambda x: x[:1], data))
     return _gradient_gram(loss, params, data, bool(cosine), float(memory))
 
 

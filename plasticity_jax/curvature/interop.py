@@ -95,6 +95,15 @@ def split_lineax(lineax_operator):
     return _Lineax(structure, rest), arrays
 
 
+def require_symmetric(lineax_operator):
+    """Raise ValueError unless its tags or its type say that it is symmetric."""
+    if not _import("lineax", "operator").is_symmetric(lineax_operator):
+        raise ValueError(
+            "The lineax operator is not known to be symmetric. If it is, say so: "
+            "lineax.TaggedLinearOperator(A, lineax.symmetric_tag)."
+        )
+
+
 def known_psd(lineax_operator):
     """Whether its tags say that it is positive semidefinite."""
     return bool(_import("lineax", "operator").is_positive_semidefinite(lineax_operator))

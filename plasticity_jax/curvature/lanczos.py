@@ -14,8 +14,8 @@ and copies of that eigenvalue appear (Paige 1976). The cures:
 
 Breakdown. After as many steps as the start vector meets distinct eigenvalues, nothing new is left and beta is rounding
 noise. That is the rule for low-rank Gauss-Newton matrices and dead units, not the exception, and what follows without a
-guard is garbage of any size. A step is live where beta > 10 eps scale, scale the largest |alpha| + beta so far; later
-vectors are zero, which needs no branch and is safe under jit and vmap.
+guard is garbage of any size. A step is live where beta > 10 eps scale, eps the rounding of the parameters' type and
+scale the largest |alpha| + beta so far; later vectors are zero, which needs no branch and is safe under jit and vmap.
 
 The basis lives in blocks that fill one after another, so that no pass reads vectors which are not there yet.
 Letters: k steps, b vectors of a block, n entries of a vector.
@@ -29,7 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from plasticity_jax import tree
-from plasticity_jax.curvature.operators import require_alike
+from plasticity_jax.curvature import rows
+from plasticity_jax.curvature.require import require_counts
 
 __all__ = ["Basis", "Lanczos", "lanczos", "ritz", "start_vector"]
 
@@ -102,8 +103,7 @@ def lanczos(A, steps, key=None, v0=None, reorthogonalize="full", keep_basis=True
 
 def clamp_steps(A, steps):
     """The number of steps that can be taken; raises ValueError for less than 1."""
-    if steps < 1:
-        raise ValueError(f"steps={steps}: choose at least 1.")
+    require_counts(steps=steps)
     return min(int(steps), tree.size(A.like))
 
 
@@ -113,12 +113,12 @@ def start_vector(A, key=None, v0=None, sampler=jax.random.normal):
         if key is None:
             raise ValueError("A random start needs key=jax.random.key(...); or pass the first vector, v0=.")
         v0 = A.random(key, sampler)
-    require_alike("v0", v0, A.like)
-    v0 = A.project(jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), v0, A.like))
-    length = tree.norm(v0)
-    if not isinstance(length, jax.core.Tracer) and not float(length) > 0:
-        raise ValueError(f"v0 has the length {float(length)}: the first vector must not be zero.")
-    return tree.scale(1.0 / length, v0)
+    v0 = A.project(A.vector("v0", v0))
+    top = rows.largest(v0)  # the length itself may be too large for its type
+    if not isinstance(top, jax.core.Tracer) and not 0 < float(top) < float("inf"):
+        raise ValueError(f"v0 has the length {float(rows.norm(v0))}: the first vector must be finite and not zero.")
+    v0 = rows.unit(v0, top)
+    return rows.unit(v0, tree.norm(v0))
 
 
 def ritz(t):
@@ -164,7 +164,7 @@ def _run(A, v, steps, mode, keep_basis):
     first = zeros.astype(bool).at[0].set(True)
     none = jax.tree.map(jnp.zeros_like, v)
     state = _State(v, none, zeros[0], zeros, zeros, first, zeros[0], blocks, omega)
-    body = functools.partial(_step, product, mode, steps)
+    body = functools.partial(_step, product, mode, A.shapes.eps)
     state = jax.lax.fori_loop(0, steps, body, state) if not A.host else _python_loop(steps, body, state)
     alphas = jnp.where(state.live, state.alphas, state.alphas[0])
     return Lanczos(alphas, state.betas, state.live, Basis(state.blocks) if keep_basis else None)
@@ -179,7 +179,7 @@ def _python_loop(steps, body, state):
     return state
 
 
-def _step(product, mode, steps, j, state):
+def _step(product, mode, eps, j, state):
     w = product(state.v)
     alpha = tree.dot(state.v, w)
     w = jax.tree.map(lambda w, v, u: w - alpha * v - state.beta * u, w, state.v, state.previous)
@@ -192,9 +192,9 @@ def _step(product, mode, steps, j, state):
     elif mode == "partial":
         w, beta, omega = _partially_orthogonalized(blocks, w, j, alphas, state, scale)
     else:
-        beta = tree.norm(w)
+        beta = rows.norm(w)
     # written so that NaN counts as alive: it must show
-    alive = state.live[j] & ~(beta <= DEAD * jnp.finfo(beta.dtype).eps * scale)
+    alive = state.live[j] & ~(beta <= DEAD * eps * scale)
     beta = jnp.where(alive, beta, 0.0)
     v = jax.tree.map(lambda x: jnp.where(alive, x / jnp.where(beta == 0, 1.0, beta), 0.0), w)
     live = state.live.at[j + 1].set(alive, mode="drop")
@@ -215,13 +215,13 @@ def _write(block, v, row):
 
 def _orthogonalized(blocks, w, j):
     """(w orthogonal to the vectors 0 to j, its length); a second pass only where the first was not exact enough."""
-    before = tree.norm(w)
+    before = rows.norm(w)
     w = _pass(blocks, w, j)
-    once = tree.norm(w)
+    once = rows.norm(w)
 
     def again(w):
         w = _pass(blocks, w, j)
-        return w, tree.norm(w)
+        return w, rows.norm(w)
 
     return jax.lax.cond(once < ENOUGH * before, again, lambda w: (w, once), w)
 
@@ -268,7 +268,7 @@ def _partially_orthogonalized(blocks, w, j, alphas, state, scale):
     """
     current, last, acted = state.omega
     eps, index = jnp.finfo(alphas.dtype).eps, jnp.arange(alphas.size)
-    beta = tree.norm(w)
+    beta = rows.norm(w)
     current = jnp.where(index == j, 1.0, jnp.where(index < j, current, 0.0))
     up = state.betas * jnp.append(current[1:], 0.0)
     down = jnp.append(0.0, state.betas[:-1] * current[:-1])

@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 
 from plasticity_jax import tree
-from plasticity_jax.curvature.data import average, count, host_average, is_iterator
-from plasticity_jax.curvature.operators import Operator, Shapes, require_floating
+from plasticity_jax.curvature.data import count, is_iterator
+from plasticity_jax.curvature.means import over_data, pair, require_scalar, scalar
 
 __all__ = ["fisher", "ggn", "gradient_covariance", "hessian"]
 
@@ -61,13 +61,35 @@ def hessian(loss, params, data=None, microbatch=None, method="forward_over_rever
       ValueError: no parameters, leaves that are not floating (with their path), empty data, a loss that is no scalar,
         an unknown method.
 
+    A plain dict is as good as any framework's parameters, such as those of flax linen:
+
+    >>> import flax.linen as nn
+    >>> from plasticity_jax import curvature as cv
+    >>> x, y = jnp.ones((8, 3)), jnp.zeros((8, 1))
+    >>> model = nn.Sequential([nn.Dense(4), nn.tanh, nn.Dense(1)])
+    >>> params = model.init(jax.random.key(0), x)
+    >>> H = cv.hessian(lambda p, batch: jnp.mean((model.apply(p, batch[0]) - batch[1]) ** 2), params, (x, y))
+    >>> cv.slq(H, steps=8, probes=2, key=jax.random.key(1)).nodes.shape
+    (2, 8)
+
+    flax nnx, whose parameters are split off first:
+
+    >>> from flax import nnx
+    >>> graph, params, rest = nnx.split(nnx.Linear(3, 1, rngs=nnx.Rngs(0)), nnx.Param, ...)
+    >>> def loss(params, batch):
+    ...     return jnp.mean((nnx.merge(graph, params, rest, copy=True)(batch[0]) - batch[1]) ** 2)
+    >>> cv.hessian(loss, params, (x, y)).size
+    4
+
+    And a single array:
+
     >>> H = hessian(lambda w, x: 0.5 * jnp.mean((x @ w) ** 2), jnp.ones(2), jnp.array([[1.0, 0.0], [0.0, 2.0]]))
     >>> H.dense().tolist()
     [[0.5, 0.0], [0.0, 2.0]]
     """
     _require_one_of("method", method, METHODS)
-    made = _over_data(_Hessian(loss, method, linearize), params, data, microbatch, progress)
-    _require_scalar(loss, params, data)
+    made = over_data(_Hessian(loss, method, linearize), params, data, microbatch, progress)
+    require_scalar(loss, params, data)
     return made
 
 
@@ -87,10 +109,22 @@ def ggn(model, output_loss, params, data, microbatch=None, progress=None, psd=Tr
 
     Raises:
       ValueError: as `hessian`.
+
+    With equinox:
+
+    >>> import equinox as eqx
+    >>> x, y = jnp.ones((8, 3)), jnp.zeros((8, 1))
+    >>> params, static = eqx.partition(eqx.nn.MLP(3, 1, 4, 1, key=jax.random.key(0)), eqx.is_inexact_array)
+    >>> def model(params, x):
+    ...     return jax.vmap(eqx.combine(params, static))(x)
+    >>> G = ggn(model, lambda z, y: jnp.mean((z - y) ** 2), params, (x, y))
+    >>> G.size, G.psd
+    (21, True)
     """
-    _require_pair(data)
-    made = _over_data(_GaussNewton(model, output_loss), params, data, microbatch, progress, psd)
-    _require_scalar(lambda p, batch: output_loss(model(p, batch[0]), batch[1]), params, data)
+    if not is_iterator(data):
+        pair(data)
+    made = over_data(_GaussNewton(model, output_loss), params, data, microbatch, progress, psd)
+    require_scalar(lambda p, batch: output_loss(model(p, batch[0]), batch[1]), params, data)
     return made
 
 
@@ -106,24 +140,31 @@ def fisher(
       kind: "type2" | "monte_carlo" | "empirical".
       likelihood: "categorical" | "gaussian", for the first two; the last axis holds the classes, further axes are
         summed over (a sequence is one example).
-      key: for "monte_carlo": one label is drawn per example, the same ones in every product and for every microbatch.
+      key: for "monte_carlo": one label is drawn per example, by its place in the data, so that it is the same in every
+        product and for every microbatch. An iterator must then keep the order of its examples: no shuffling.
 
     Returns:
       Operator.
 
     Raises:
-      ValueError: as `hessian`; an unknown kind or likelihood, "monte_carlo" without a key.
+      ValueError: as `hessian`; an unknown kind or likelihood, "monte_carlo" without a key; outputs that are no array
+        with the examples first, or a single logit per example.
     """
     _require_one_of("kind", kind, KINDS)
     _require_one_of("likelihood", likelihood, LIKELIHOODS)
-    _require_pair(data)
-    if kind == "empirical":
-        return _over_data(_Empirical(_PerExample(model, output_loss)), params, data, microbatch, progress, True)
-    if kind == "type2":
-        return _over_data(_Type2(model, likelihood), params, data, microbatch, progress, True)
-    if key is None:
+    if kind == "monte_carlo" and key is None:
         raise ValueError('fisher(kind="monte_carlo") draws labels: pass key=jax.random.key(...).')
-    return _over_data(_MonteCarlo(model, likelihood), params, data, microbatch, progress, True, extra=key)
+    if not is_iterator(data):
+        pair(data)
+    one = {
+        "type2": _Type2(model, likelihood),
+        "monte_carlo": _MonteCarlo(model, likelihood),
+        "empirical": _Empirical(_PerExample(model, output_loss)),
+    }[kind]
+    made = over_data(one, params, data, microbatch, progress, True, extra=key if kind == "monte_carlo" else ())
+    if not is_iterator(data):  # traced once, so that wrong outputs are refused before anything is compiled
+        jax.eval_shape(lambda p, batch, key: one(p, batch, 0, key, True)(p), made.args[0], data, key)
+    return made
 
 
 def gradient_covariance(loss, params, data, centred=True, microbatch=None, progress=None):
@@ -138,81 +179,14 @@ def gradient_covariance(loss, params, data, centred=True, microbatch=None, progr
       Operator; divided by N, not by N - 1.
 
     Raises:
-      ValueError: as `hessian`.
+      ValueError: as `hessian`; data without arrays.
     """
-    made = _over_data(_Empirical(_OneByOne(loss)), params, data, microbatch, progress, True)
-    _require_scalar(loss, params, data)
+    if not is_iterator(data) and count(data) is None:
+        raise ValueError("gradient_covariance needs data: it compares the gradients of single examples.")
+    one = _Deviations(_OneByOne(loss)) if centred else _Empirical(_OneByOne(loss))
+    made = over_data(one, params, data, microbatch, progress, True)
+    require_scalar(loss, params, data)
     return dataclasses.replace(made, prepare=_Centred(made.prepare)) if centred else made
-
-
-def _over_data(one, params, data, microbatch, progress, psd=False, extra=()):
-    require_floating("params", params)
-    shapes = Shapes(params)
-    if is_iterator(data):
-        prepare = _HostMean(one, data, progress)
-        return Operator(args=(params, extra), mask=None, prepare=prepare, shapes=shapes, psd=psd, host=True)
-    count(data)
-    if microbatch is not None and microbatch < 1:
-        raise ValueError(f"microbatch={microbatch}: choose at least 1, or None for all examples at once.")
-    args = (params, data, extra)
-    return Operator(args=args, mask=None, prepare=_Mean(one, microbatch), shapes=shapes, psd=psd)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Mean:
-    """Products are means over data in memory."""
-
-    one: Callable
-    microbatch: int | None
-
-    def __call__(self, args):
-        params, data, extra = args
-        size = count(data)
-        if self.microbatch is None or size is None or self.microbatch >= size:
-            product = _precisely(self.one(params, data, 0, extra, shared=True))
-            return lambda v: _like(product(_like(v, params)), v)
-
-        def product(v):
-            def part(batch, start):
-                return self.one(params, batch, start, extra, shared=False)(_like(v, params))
-
-            return _like(_precisely(average)(part, data, self.microbatch), v)
-
-        return product
-
-    def gradient(self, args):
-        params, data, _ = args
-        return average(lambda batch, start: self.one.gradient(params, batch), data, self.microbatch)
-
-
-@dataclasses.dataclass(frozen=True)
-class _HostMean:
-    """Products are means over the batches of an iterator; one batch is one compiled program."""
-
-    one: Callable
-    batches: Callable
-    progress: Callable | None
-
-    def __call__(self, args):
-        params, extra = args
-        compiled = jax.jit(self._part)
-
-        def product(v):
-            mean = host_average(
-                lambda batch, start: compiled(params, extra, _like(v, params), batch, start),
-                self.batches,
-                self.progress,
-            )
-            return _like(mean, v)
-
-        return product
-
-    def _part(self, params, extra, v, batch, start):
-        return _precisely(self.one(params, batch, start, extra, shared=False))(v)
-
-    def gradient(self, args):
-        compiled = jax.jit(self.one.gradient)
-        return host_average(lambda batch, start: compiled(args[0], batch), self.batches, self.progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +197,7 @@ class _Hessian:
 
     def __call__(self, params, batch, start, extra, shared):
         del start, extra
-        gradient = jax.grad(lambda p: _scalar(self.loss(p, batch)))
+        gradient = jax.grad(lambda p: scalar(self.loss(p, batch)))
         if self.method == "finite_difference":
             return lambda v: _central_difference(gradient, params, v)
         if self.method == "reverse_over_reverse":
@@ -249,10 +223,10 @@ class _GaussNewton:
 
     def __call__(self, params, batch, start, extra, shared):
         del start, extra, shared
-        x, y = batch
+        x, y = pair(batch)
 
         def curve(z, dz):
-            return jax.jvp(jax.grad(lambda z: _scalar(self.output_loss(z, y))), (z,), (dz,))[1]
+            return jax.jvp(jax.grad(lambda z: scalar(self.output_loss(z, y))), (z,), (dz,))[1]
 
         return _sandwich(lambda p: self.model(p, x), params, curve)
 
@@ -273,12 +247,13 @@ class _Type2:
         del start, extra, shared
 
         def curve(z, dz):
+            _require_outputs(z, batch, self.likelihood)
             if self.likelihood == "gaussian":
                 return dz / z.shape[0]
             p = jax.nn.softmax(z, -1)
             return p * (dz - jnp.sum(p * dz, -1, keepdims=True)) / z.shape[0]
 
-        return _sandwich(lambda p: self.model(p, batch[0]), params, curve)
+        return _sandwich(lambda p: self.model(p, pair(batch)[0]), params, curve)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,6 +265,7 @@ class _MonteCarlo:
         del shared
 
         def outer(z, dz):
+            _require_outputs(z, batch, self.likelihood)
             keys = jax.vmap(lambda i: jax.random.fold_in(extra, i))(start + jnp.arange(z.shape[0]))
             if self.likelihood == "gaussian":
                 g = jax.vmap(lambda k, z: jax.random.normal(k, z.shape, z.dtype))(keys, z)
@@ -299,7 +275,21 @@ class _MonteCarlo:
             axes = tuple(range(1, z.ndim))
             return g * jnp.sum(g * dz, axes, keepdims=True) / z.shape[0]
 
-        return _sandwich(lambda p: self.model(p, batch[0]), params, outer)
+        return _sandwich(lambda p: self.model(p, pair(batch)[0]), params, outer)
+
+
+def _require_outputs(z, batch, likelihood):
+    """Raise ValueError unless z is one array with the examples first, and holds two classes where it holds classes."""
+    if not isinstance(z, jax.Array) or z.ndim < 1 or z.shape[0] != count(batch):
+        shapes = jax.tree.map(jnp.shape, z)
+        raise ValueError(
+            f"The model returns {shapes}: it must return one array [B, ..., C] for {count(batch)} examples."
+        )
+    if likelihood == "categorical" and (z.ndim < 2 or z.shape[-1] < 2):
+        raise ValueError(
+            f'The model returns {z.shape}: likelihood="categorical" needs two logits or more on the last axis. For one '
+            "logit z return jnp.stack([jnp.zeros_like(z), z], -1)."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,6 +302,24 @@ class _Empirical:
         del start, extra, shared
         return _sandwich(lambda p: self.losses(p, batch), params, lambda losses, dl: dl / losses.shape[0])
 
+
+@dataclasses.dataclass(frozen=True)
+class _Deviations:
+    """Products with g (g - c)^T for a vector c, and the mean of (g - c) . v."""
+
+    losses: Callable
+
+    def __call__(self, params, batch, start, c, shared):
+        del start, shared
+        losses, push = jax.linearize(lambda p: self.losses(p, batch), params)
+        pull = jax.linear_transpose(push, params)
+
+        def product(v):
+            u = push(v) - tree.dot(c, v)
+            return pull((u / u.size).astype(losses.dtype))[0], jnp.mean(u)
+
+        return product
+
     def gradient(self, params, batch):
         return jax.grad(lambda p: jnp.mean(self.losses(p, batch)))(params)
 
@@ -321,7 +329,7 @@ class _OneByOne:
     loss: Callable
 
     def __call__(self, params, batch):
-        return jax.vmap(lambda example: _scalar(self.loss(params, jax.tree.map(lambda x: x[None], example))))(batch)
+        return jax.vmap(lambda example: scalar(self.loss(params, jax.tree.map(lambda x: x[None], example))))(batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,56 +341,33 @@ class _PerExample:
         z = self.model(params, batch[0])
 
         def one(z, y):
-            return _scalar(self.output_loss(*jax.tree.map(lambda x: x[None], (z, y))))
+            return scalar(self.output_loss(*jax.tree.map(lambda x: x[None], (z, y))))
 
         return jax.vmap(one)(z, batch[1])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Centred:
-    inner: Callable  # a _Mean or _HostMean of _Empirical
+    """The covariance with c the mean gradient: gradients of small spread would cancel in E[g g^T] v - c (c . v).
+
+    In exact arithmetic the mean of (g - c) . v is 0. What rounding leaves of it, times the large c, is taken off.
+    """
+
+    inner: Callable  # a Mean or HostMean of _Deviations
 
     def __call__(self, args):
-        apply, mean = self.inner(args), self.inner.gradient(args)
+        *rest, _ = args
+        mean = self.inner.gradient(args)
+        apply = self.inner((*rest, mean))
 
         def product(v):
-            return tree.axpy(-tree.dot(mean, v), _like(mean, v), apply(v))
+            pulled, left = apply(v)
+            return tree.axpy(-left, mean, pulled)
 
         return product
 
     def parts(self, args):
         return ((self.inner, args),)
-
-
-def _precisely(f):
-    """On TPUs and GPUs matrix products in float32 have three digits by default, which no spectrum survives."""
-
-    def precise(*args):
-        with jax.default_matmul_precision("highest"):
-            return f(*args)
-
-    return precise
-
-
-def _like(a, b):
-    return jax.tree.map(lambda x, y: x.astype(y.dtype), a, b)
-
-
-def _scalar(value):
-    if jnp.shape(value) != ():
-        raise ValueError(f"The loss has the shape {jnp.shape(value)}: it must be a scalar, the mean over the batch.")
-    return value
-
-
-def _require_scalar(loss, params, data):
-    """Trace the loss once, so that a loss of another shape is refused before anything is compiled."""
-    if not is_iterator(data):
-        jax.eval_shape(lambda p, batch: _scalar(loss(p, batch)), params, data)
-
-
-def _require_pair(data):
-    if not is_iterator(data) and not (isinstance(data, tuple | list) and len(data) == 2):
-        raise ValueError(f"data must be a pair (x, y), and is a {type(data).__name__}.")
 
 
 def _require_one_of(name, value, allowed):

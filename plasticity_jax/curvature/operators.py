@@ -16,6 +16,8 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from plasticity_jax import tree
+from plasticity_jax.curvature.data import precisely
+from plasticity_jax.curvature.require import require_alike, require_floating, require_real
 
 __all__ = ["Operator", "operator"]
 
@@ -23,17 +25,24 @@ DENSE_BATCH = 64  # columns that `dense` computes side by side
 
 
 class Shapes:
-    """The structure, shapes and dtypes of a vector: hashable, so that it can be static under jit."""
+    """The structure, shapes and dtypes of a vector: hashable, so that it can be static under jit.
 
-    def __init__(self, like):
+    Vectors are float32, or float64 where x64 is on. `eps` is the rounding of products, which is that of the parameters:
+    the larger one of float32 and float64 (bfloat16 counts as float32, for its products may be sums in float32).
+    """
+
+    def __init__(self, like, eps=None):
         leaves, self.structure = jax.tree.flatten(like)
-        self.leaves = tuple(jax.ShapeDtypeStruct(x.shape, jnp.promote_types(x.dtype, jnp.float32)) for x in leaves)
+        dtypes = [jax.dtypes.canonicalize_dtype(x.dtype) for x in leaves]
+        wide = [jnp.promote_types(dtype, jnp.result_type(float)) for dtype in dtypes]
+        self.leaves = tuple(jax.ShapeDtypeStruct(x.shape, dtype) for x, dtype in zip(leaves, wide, strict=True))
+        self.eps = eps or max(float(jnp.finfo(jnp.promote_types(dtype, jnp.float32)).eps) for dtype in dtypes)
 
     def __hash__(self):
-        return hash((self.structure, self.leaves))
+        return hash((self.structure, self.leaves, self.eps))
 
     def __eq__(self, other):
-        return (self.structure, self.leaves) == (other.structure, other.leaves)
+        return (self.structure, self.leaves, self.eps) == (other.structure, other.leaves, other.eps)
 
 
 @functools.partial(
@@ -44,7 +53,8 @@ class Operator:
     """A symmetric linear map from vectors to vectors; vectors are trees like the parameters.
 
     Made by `hessian`, `ggn`, `fisher`, `gradient_covariance` and `operator`. `A @ v` is a product, `A + B`, `2.0 * A`
-    and the methods below make new operators. Vectors have at least float32, whatever the parameters have.
+    and the methods below make new operators. Vectors are float32, or float64 where x64 is on, whatever the parameters
+    are; products are computed in the types of the parameters.
 
     Attributes:
       args: tree of arrays that the products need.
@@ -77,9 +87,7 @@ class Operator:
     def product(self):
         """The function v -> A v for repeated use: what the products share is computed once, here."""
         apply = self.prepare(self.args)
-        if self.mask is None:
-            return apply
-        return lambda v: self.project(apply(self.project(v)))
+        return lambda v: self.project(self._cast(apply(self.project(v))))
 
     def project(self, v):
         """The part of v in the space that the operator acts on: all of it but for a mask."""
@@ -87,24 +95,33 @@ class Operator:
 
     def random(self, key, sampler=jax.random.normal):
         """A random vector with independent entries; sampler(key, shape, dtype)."""
-        return self.project(tree.random_like(key, self.like, sampler))
+        return self.project(self._cast(tree.random_like(key, self.like, sampler)))
 
     def __call__(self, v):
-        """A v; raises ValueError where v has another structure or other shapes than the operator."""
-        require_alike("the vector", v, self.like)
-        return self.product()(v)
+        """A v; raises ValueError where v has another structure or other shapes than the operator, or is complex."""
+        return self.product()(self.vector("the vector", v))
 
     __matmul__ = __call__
+
+    def vector(self, what, v):
+        """`v` in the types of vectors; raises ValueError, which names `what`, where it cannot be one."""
+        require_alike(what, v, self.like)
+        require_real(what, v)
+        return self._cast(jax.tree.map(jnp.asarray, v))
+
+    def _cast(self, v):
+        return jax.tree.map(lambda x, y: x.astype(y.dtype), v, self.like)
 
     def __add__(self, other):
         if not isinstance(other, Operator):
             return NotImplemented
         require_alike("the second operator", other.like, self.like)
-        if self.mask is not other.mask:
+        if not _same(self.mask, other.mask):
             raise ValueError("Operators with different masks cannot be added: add first, then restrict the sum.")
         return dataclasses.replace(
             self,
             args=(self.args, other.args),
+            shapes=max(self.shapes, other.shapes, key=lambda shapes: shapes.eps),
             prepare=_Sum(self.prepare, other.prepare),
             psd=self.psd and other.psd,
             host=self.host or other.host,
@@ -142,7 +159,7 @@ class Operator:
             not count, and `size` is the number of ones: the curvature of a sparse network on its active weights.
 
         Raises:
-          ValueError: a pattern that matches no path, a mask of other shapes.
+          ValueError: a pattern that matches no path, a mask of other shapes or without a one.
 
         >>> A = operator(lambda v: jax.tree.map(lambda x: 2 * x, v), like={"w": jnp.ones(3), "b": jnp.ones(1)})
         >>> A.restrict("w").size, int(A.restrict({"w": jnp.array([1, 0, 1]), "b": jnp.array([0])}).size)
@@ -154,6 +171,8 @@ class Operator:
         mask = jax.tree.map(lambda leaf: jnp.asarray(leaf) != 0, where)
         if self.mask is not None:
             mask = jax.tree.map(jnp.logical_and, mask, self.mask)
+        if _known(mask) and not any(bool(leaf.any()) for leaf in jax.tree.leaves(mask)):
+            raise ValueError("The mask lets no parameter through: it is 0 everywhere.")
         return dataclasses.replace(self, mask=mask)
 
     def _restrict_to_paths(self, patterns):
@@ -171,7 +190,7 @@ class Operator:
             self,
             mask=None if self.mask is None else keep(self.mask),
             prepare=_Block(self.prepare, self.shapes, chosen),
-            shapes=Shapes(keep(self.like)),
+            shapes=Shapes(keep(self.like), self.shapes.eps),
         )
 
     def precondition(self, diagonal):
@@ -191,6 +210,7 @@ class Operator:
             if not isinstance(leaf, jax.core.Tracer) and not bool((jnp.asarray(leaf) > 0).all()):
                 name = tree.path_name(path)
                 raise ValueError(f"diagonal[{name}] has an entry that is not positive: add a small number to it.")
+        diagonal = self.vector("the diagonal", diagonal)
         return dataclasses.replace(self, args=(self.args, diagonal), prepare=_Preconditioned(self.prepare))
 
     def dense(self):
@@ -231,8 +251,8 @@ def operator(matvec, like=None, args=(), psd=False):
     """An operator from any symmetric matrix-vector product.
 
     Args:
-      matvec: (v, *args) -> A v on trees; or a lineax operator, which brings its own `like` and its tag
-        positive_semidefinite.
+      matvec: (v, *args) -> A v on trees; or a lineax operator that is known to be symmetric, which brings its own
+        `like` and its tag positive_semidefinite.
       like: a tree of arrays or shapes that a vector looks like; floating leaves.
       args: tuple of trees of arrays for `matvec`; arrays that it captures instead are baked into compiled programs.
       psd: whether no eigenvalue is negative.
@@ -241,7 +261,8 @@ def operator(matvec, like=None, args=(), psd=False):
       Operator.
 
     Raises:
-      ValueError: no `like`, leaves that are not floating, a product of another structure or other shapes.
+      ValueError: no `like`, leaves that are not floating, `args` that are no tuple, a product of another structure,
+        other shapes or that is not floating, a lineax operator without a tag of symmetry.
 
     >>> A = operator(lambda v, d: d * v, like=jnp.zeros(2), args=(jnp.array([1.0, 3.0]),))
     >>> (2.0 * A.shift(1.0) @ jnp.ones(2)).tolist()
@@ -250,42 +271,31 @@ def operator(matvec, like=None, args=(), psd=False):
     if hasattr(matvec, "mv") and hasattr(matvec, "in_structure"):
         from plasticity_jax.curvature import interop
 
+        interop.require_symmetric(matvec)
         like, psd = matvec.in_structure(), psd or interop.known_psd(matvec)
         matvec, args = interop.split_lineax(matvec)
     if like is None:
         raise ValueError("operator(matvec) needs like=: a tree of arrays or shapes that a vector looks like.")
+    if not isinstance(args, tuple | list):
+        raise ValueError(f"args must be a tuple, and is a {type(args).__name__}: pass args=(array,).")
     require_floating("like", like)
     made = Operator(args=tuple(args), mask=None, prepare=_Plain(matvec), shapes=Shapes(like), psd=psd)
-    require_alike("what matvec returns", jax.eval_shape(lambda v: matvec(v, *args), made.like), made.like)
+    product = jax.eval_shape(lambda v: matvec(v, *args), made.like)
+    require_alike("what matvec returns", product, made.like)
+    require_real("what matvec returns", product, jnp.floating)
     return made
 
 
-def require_alike(what, value, like):
-    """Raise ValueError unless `value` has the structure and the shapes of `like`."""
-    if jax.tree.structure(value) != jax.tree.structure(like):
-        got, wanted = jax.tree.structure(value), jax.tree.structure(like)
-        raise ValueError(f"{what} has the structure {got}, but the operator acts on {wanted}.")
-    expected = jax.tree.leaves(like)
-    for (path, leaf), x in zip(jax.tree_util.tree_leaves_with_path(value), expected, strict=True):
-        if jnp.shape(leaf) != x.shape:
-            name = tree.path_name(path) or "the only leaf"
-            raise ValueError(f"{what} has the shape {jnp.shape(leaf)} at {name}, but the operator acts on {x.shape}.")
+def _known(tree_):
+    """Whether no leaf is traced."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree_))
 
 
-def require_floating(what, value):
-    """Raise ValueError, with the path, unless all leaves are arrays of real floating numbers, and there is one."""
-    leaves = jax.tree_util.tree_leaves_with_path(value)
-    for path, leaf in leaves:
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            kind = f"an array of {dtype}" if dtype is not None else f"a {type(leaf).__name__}"
-            raise ValueError(
-                f"{what} holds {kind} at {tree.path_name(path) or 'its only leaf'}, which cannot be "
-                "differentiated. Pass the tree of floating parameters only: nnx.split(model, nnx.Param, ...) or "
-                "eqx.partition(model, eqx.is_inexact_array), and put the rest together inside the loss."
-            )
-    if sum(leaf.size for _, leaf in leaves) == 0:
-        raise ValueError(f"{what} holds no parameters.")
+def _same(a, b):
+    """Whether two masks of one structure are the same, or known to be equal."""
+    if a is None or b is None or not _known((a, b)):
+        return a is b
+    return all(bool(jnp.array_equal(x, y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +303,8 @@ class _Plain:
     matvec: Callable
 
     def __call__(self, args):
-        return lambda v: jax.tree.map(lambda x, y: x.astype(y.dtype), self.matvec(v, *args), v)
+        matvec = precisely(self.matvec)
+        return lambda v: jax.tree.map(lambda x, y: x.astype(y.dtype), matvec(v, *args), v)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ __all__ = [
     "dots",
     "each",
     "get",
+    "largest",
     "norm",
     "orthogonalise",
     "put",
@@ -74,9 +75,21 @@ def orthogonalise(rows, v):
 
 def norm(v):
     """Euclidean norm of a vector, also of one whose squares are too small or too large for their type: []."""
-    top = functools.reduce(jnp.maximum, [jnp.abs(x).max() for x in jax.tree.leaves(v)])
+    plain, limits = tree.norm(v), jnp.finfo(jnp.result_type(*jax.tree.leaves(v)))
+    # above this, squares that are too small for the type cannot be seen in the sum; a second pass is rarely needed
+    least = (tree.size(v) * float(limits.tiny) / float(limits.eps)) ** 0.5
+    return jax.lax.cond((plain > least) & (plain < jnp.inf), lambda v: plain, _norm_by_largest, v)
+
+
+def _norm_by_largest(v):
+    top = largest(v)
     scale = jnp.where(top > 0, top, 1)
     return jnp.where(top > 0, scale * tree.norm(unit(v, scale)), top)
+
+
+def largest(v):
+    """The largest |entry| of a vector: []."""
+    return functools.reduce(jnp.maximum, [jnp.abs(x).max() for x in jax.tree.leaves(v) if x.size])
 
 
 def unit(v, length):

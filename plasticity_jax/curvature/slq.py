@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from plasticity_jax import tree
 from plasticity_jax.curvature.lanczos import clamp_steps, lanczos, ritz
+from plasticity_jax.curvature.require import require_counts, require_rows
 from plasticity_jax.curvature.spectrum import Spectrum, exact
 
 __all__ = ["slq"]
@@ -41,15 +42,16 @@ def slq(
       reorthogonalize: "full" | "partial" | "none"; None: "full" where its basis takes at most 2 GB, else "none", which
         densities and sums do not suffer from, but single nodes do.
       sampler: (key, shape, dtype) of independent entries with mean 0 and variance 1: signs by default.
-      deflate: Eigenpairs known exactly: they enter with no error, and the probes see the rest only. Their residuals
-        should be small against the resolution that is asked for.
+      deflate: Eigenpairs of A, all converged: they enter with no error, and the probes see the rest only. Their
+        residuals should be small against the resolution that is asked for. With all n of them no product is needed.
       dense: whether to take the exact eigenvalues of the dense matrix where the dimension is at most 2,000.
 
     Returns:
       Spectrum; `density`, `count`, `spectral_sum`, `summary` read it without further products.
 
     Raises:
-      ValueError: probes, steps or probe_batch < 1, no key, an unknown mode, `dense` above 2,000 parameters.
+      ValueError: probes, steps or probe_batch < 1, no key, an unknown mode, `dense` above 2,000 parameters or with a
+        mask; outside jit, pairs to deflate that have not converged or are padding.
 
     >>> from plasticity_jax.curvature.operators import operator
     >>> A = operator(lambda v: v * jnp.arange(1.0, 5.0), like=jnp.zeros(4))
@@ -58,11 +60,13 @@ def slq(
     ([1.0, 2.0, 3.0, 4.0], 1.0)
     """
     steps = clamp_steps(A, steps)
-    for name, value in (("probes", probes), ("probe_batch", probe_batch)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: choose at least 1.")
+    require_counts(probes=probes, probe_batch=probe_batch)
     if dense:
         return exact(_eigenvalues(A), steps)
+    if deflate is not None:
+        _require_pairs(A, deflate)
+        if A.mask is None and len(deflate.values) >= A.size:
+            return exact(deflate.values, steps)
     if key is None:
         raise ValueError("slq draws random probes: pass key=jax.random.key(...).")
     if reorthogonalize is None:
@@ -79,7 +83,7 @@ def _run(A, known, keys, steps, probe_batch, mode, sampler):
     rest = A if known is None else _deflated(A, known[1])
 
     def probe(key):
-        v = A.random(key, _floating(sampler))
+        v = A.random(key, sampler)
         v = v if known is None else _off(known[1], v)
         t = lanczos(rest, steps, v0=v, reorthogonalize=mode, keep_basis=False)
         nodes, weights, _ = ritz(t)
@@ -95,16 +99,23 @@ def _run(A, known, keys, steps, probe_batch, mode, sampler):
 _compiled = functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))(_run)
 
 
-def _floating(sampler):
-    """The sampler with its draws in the dtype that was asked for, whatever it makes."""
-    return lambda key, shape, dtype: sampler(key, shape, dtype).astype(dtype)
+def _require_pairs(A, pairs):
+    """Raise ValueError unless these are vectors of A, and have converged where one can know."""
+    require_rows("deflate", pairs.vectors, A.like)
+    good = getattr(pairs, "converged", jnp.isfinite(pairs.values))  # pairs from elsewhere are known without a flag
+    if not isinstance(good, jax.core.Tracer) and not good.all():
+        bad = jnp.flatnonzero(~good).tolist()
+        raise ValueError(
+            f"deflate has padded or unconverged pairs, at {bad}, which would count as exact: ask eigenpairs for fewer "
+            "pairs or for more restarts."
+        )
 
 
 def _eigenvalues(A):
-    if tree.size(A.like) > DENSE_SIZE or A.mask is not None:
-        raise ValueError(
-            f"dense=True is for at most {DENSE_SIZE} parameters and no mask; this operator has {tree.size(A.like)}."
-        )
+    if A.mask is not None:
+        raise ValueError("dense=True knows no masks: take the default, or restrict to paths.")
+    if A.size > DENSE_SIZE:
+        raise ValueError(f"dense=True is for at most {DENSE_SIZE} parameters; this operator has {A.size}.")
     matrix = A.dense()
     return jnp.linalg.eigvalsh(0.5 * (matrix + matrix.T))
 

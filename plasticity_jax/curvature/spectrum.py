@@ -10,7 +10,8 @@ projected out; the m known eigenvalues enter exactly:
 
 A node of weight w thus stands for (n - m) w eigenvalues. Nothing here multiplies by the matrix again. Nodes that are
 not live are never looked at; where a live one is not finite, every result is NaN. `matvecs` of the results is p k: the
-products of the steps after a breakdown were spent too. Those spent on the deflated pairs are not in it.
+products of the steps after a breakdown were spent too. Those spent on the deflated pairs are not in it, unless nothing
+else is left: then it is n, for a dense matrix.
 """
 
 from typing import NamedTuple
@@ -30,6 +31,7 @@ __all__ = [
     "eigenvalue_counts",
     "exact",
     "kernel_polynomial_density",
+    "matvecs",
     "spectral_sum",
     "statistical_dimension",
 ]
@@ -39,7 +41,7 @@ class Spectrum(NamedTuple):
     """Quadratures of a spectrum, one per probe."""
 
     nodes: jax.Array  # [p, k] Ritz values, ascending; dead ones hold anything
-    weights: jax.Array  # [p, k] >= 0, rows sum to 1, 0 where dead
+    weights: jax.Array  # [p, k] >= 0, rows sum to 1, 0 where dead; all 0 where all n directions are deflated
     live: jax.Array  # [p, k] bool, False for the nodes that a breakdown left over
     alphas: jax.Array  # [p, k] diagonal of the tridiagonal matrix
     betas: jax.Array  # [p, k] its off-diagonal, T_{j,j+1} = betas[j]; 0 from a breakdown on
@@ -93,19 +95,25 @@ def eigenvalue_counts(s):
     Returns:
       nodes: [p, k] with the dead replaced by a live node of the same probe.
       counts: [p, k] (n - m) w, 0 where dead. Both are NaN throughout a probe whose live nodes or weights are not
-        finite, or that has no live node although directions are left.
+        finite, or that has no live node although directions are left; 0 where none are left, whatever the probe saw.
 
     >>> bool((eigenvalue_counts(exact(jnp.ones(3)))[1] == 0).all())
     True
     """
     rest = jnp.asarray(s.size, s.nodes.dtype) - s.deflated.shape[0]
-    dead = ~s.live | (s.weights == 0)
+    dead = ~s.live | (s.weights == 0) | (rest <= 0)
+    s = s._replace(nodes=jnp.where(rest <= 0, 0.0, s.nodes))
     heaviest = jnp.argmax(jnp.where(dead, -1.0, s.weights), axis=1, keepdims=True)
     nodes = jnp.where(dead, jnp.take_along_axis(s.nodes, heaviest, axis=1), s.nodes)
     counts = jnp.where(dead, 0.0, rest * s.weights)
     finite = jnp.all(dead | (jnp.isfinite(s.nodes) & jnp.isfinite(s.weights)), axis=1, keepdims=True)
     broken = ~finite | (jnp.all(dead, axis=1, keepdims=True) & (rest > 0))
     return jnp.where(broken, jnp.nan, nodes), jnp.where(broken, jnp.nan, counts)
+
+
+def matvecs(s):
+    """Products that a spectrum took: [] int32."""
+    return jnp.where(s.size > s.deflated.shape[0], s.nodes.size, s.size)
 
 
 def spectral_sum(s, f):
@@ -124,7 +132,7 @@ def spectral_sum(s, f):
     >>> float(spectral_sum(s, jnp.square).value)
     9.0
     """
-    return estimate(_sums(s, f), s.nodes.size)
+    return estimate(_sums(s, f), matvecs(s))
 
 
 def statistical_dimension(s, c):
@@ -157,14 +165,14 @@ def cdf(s, x):
       x: [...] thresholds, in units of the eigenvalues.
 
     Returns:
-      Estimate of [...], 0 to 1.
+      Estimate of [...], 0 to 1; NaN for a threshold that is NaN.
 
     >>> cdf(exact(jnp.array([1.0, 2.0, 3.0, 4.0])), jnp.array([0.0, 2.0, 9.0])).value.tolist()
     [0.0, 0.5, 1.0]
     """
     x = jnp.asarray(x)
     samples = _sums(s, lambda values: jnp.expand_dims(values, _last(x)) <= x)
-    return estimate(samples / s.size, s.nodes.size)
+    return estimate(jnp.where(jnp.isnan(x), jnp.nan, samples / s.size), matvecs(s))
 
 
 def count(s, low, high):
@@ -183,13 +191,13 @@ def count(s, low, high):
     >>> float(count(exact(jnp.array([0.0, 2.0, 2.0, 3.0])), 1.5, 2.5).value)
     2.0
     """
-    low, high = jnp.broadcast_arrays(low, high)
+    low, high = jnp.broadcast_arrays(jnp.asarray(low), jnp.asarray(high))
 
     def inside(values):
         values = jnp.expand_dims(values, _last(low))
         return (low <= values) & (values <= high)
 
-    return estimate(_sums(s, inside), s.nodes.size)
+    return estimate(jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, _sums(s, inside)), matvecs(s))
 
 
 def density(s, grid=None, width=None, points=1000, padding=5.0):
@@ -339,6 +347,6 @@ def _last(x):
 
 
 def _check_positive(name, value):
-    """Python numbers only: arrays may be tracers."""
-    if isinstance(value, int | float) and not value > 0:
+    """Raise ValueError for numbers that are not; None and tracers pass."""
+    if value is not None and not isinstance(value, jax.core.Tracer) and not value > 0:
         raise ValueError(f"{name} = {value} must be positive")

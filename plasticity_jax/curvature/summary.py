@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from plasticity_jax.curvature.estimate import Estimate, jackknife
-from plasticity_jax.curvature.spectrum import eigenvalue_counts
+from plasticity_jax.curvature.spectrum import eigenvalue_counts, matvecs
 
 __all__ = ["Summary", "summary"]
 
@@ -115,7 +115,7 @@ def _summary(s, e, floor, delta, separation, gap):
     order = jnp.argsort(jnp.abs(values))
     statistics = partial(_statistics, values[order], certain[order], floor, delta, separation, gap)
     everything = jax.vmap(statistics)(counts[:, order])
-    report = {name: jackknife(x[0], x[1:], s.nodes.size) for name, x in everything.items()}
+    report = {name: jackknife(x[0], x[1:], matvecs(s)) for name, x in everything.items()}
     if e is not None:
         report["largest"] = _with_residual(report["largest"], e, 1.0)
         report["smallest"] = _with_residual(report["smallest"], e, -1.0)

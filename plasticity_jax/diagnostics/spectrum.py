@@ -1,6 +1,7 @@
 """The spectrum of the loss's Hessian on the task's own inputs, by stochastic Lanczos quadrature."""
 
 import jax
+import jax.numpy as jnp
 
 from plasticity_jax import check, tree
 from plasticity_jax.base import Diagnostic
@@ -13,7 +14,7 @@ from plasticity_jax.learn import weighted_mean
 __all__ = ["spectrum"]
 
 
-def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int = 2048):
+def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int = 2048, microbatch: int = 0):
     """The Hessian of the mean training loss, without penalties and in evaluation mode.
 
       sharpness               largest eigenvalue, [] float32
@@ -31,29 +32,33 @@ def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int =
       steps: Lanczos steps, one Hessian product each; at most as many as there are parameters.
       probes: random start vectors.
       inputs: the first so many of the evaluation inputs, which the streams give in fixed order.
+      microbatch: inputs processed at once, whose activations are kept; 0: all of them.
 
     Returns:
       A Diagnostic. Its cost is steps * probes Hessian products, each about two gradients on all inputs.
 
     Raises:
-      ValueError: a setting below 1.
+      ValueError: a setting below 1, a microbatch below 0.
     """
     for name, value in (("steps", steps), ("probes", probes), ("inputs", inputs)):
         check.at_least(name, value, 1)
+    check.at_least("microbatch", microbatch, 0)
     parameters = tree.size(jax.eval_shape(lambda: network.init(jax.random.key(0))).params)
     steps = min(steps, parameters)
 
     def apply(key, state, learner, snapshot):
         batch = {name: value for name, value in snapshot.batch.items() if name != "test"}
         batch = jax.tree.map(lambda x: x[:inputs], batch)
+        mean_weight = jnp.mean(batch["weight"])  # of all inputs, so that microbatches share one scale
 
         def loss(params, batch):
             outputs, _ = network.apply(
                 for_step(key, Purpose.NETWORK), learner.variables._replace(params=params), batch["x"], False
             )
-            return weighted_mean(objective.loss(outputs, batch), batch["weight"])
+            weight = batch["weight"]
+            return weighted_mean(objective.loss(outputs, batch), weight, mean_weight * len(weight))
 
-        s = slq(hessian(loss, learner.variables.params, batch), steps, probes, key=key)
+        s = slq(hessian(loss, learner.variables.params, batch, microbatch or None), steps, probes, key=key)
         found = summary(s)
         return state, {
             "sharpness": found.largest.value,

@@ -53,7 +53,7 @@ def to_images(y, kernel, geometry):
 def to_kernel(x, y, geometry):
     """[h, w, C, U]."""
     low, window, (channels, units) = [low for low, _ in geometry.padding], geometry.window, (x.shape[3], y.shape[3])
-    if _suits_winograd(window, geometry.strides, channels, units):
+    if _suits_winograd(window, geometry.strides, channels, units, x.dtype):
         return _winograd_to_kernel(x, y, window[0], low)
 
     def products(x, y):
@@ -79,12 +79,12 @@ def _mirrored(kernel, low):
 def _correlate(x, kernel, strides, low, size):
     """`size` outputs, the first of which reads from `low` pixels before the image."""
     window, channels, units = kernel.shape[:2], *kernel.shape[2:]
-    if _suits_winograd(window, strides, channels, units):
+    if _suits_winograd(window, strides, channels, units, x.dtype):
         return _winograd(x, kernel, low, size)
 
     def products(x):
         taps = _taps(x, window, strides, low, size)
-        if len(taps) * channels <= SUMMED:
+        if len(taps) * channels <= SUMMED and _is_wide(x.dtype):
             rows = kernel.reshape(-1, channels, units)
             return sum(tap[..., c, None] * row[c] for tap, row in zip(taps, rows, strict=True) for c in range(channels))
         p = jnp.concatenate(taps, -1)  # what each output reads
@@ -107,20 +107,28 @@ def _taps(x, window, strides, low, size):
 # ---- Winograd ----
 
 
-def _suits_winograd(window, strides, channels, units):
-    return window[0] == window[1] and window[0] in POINTS and strides == (1, 1) and min(channels, units) >= CHANNELS
+def _suits_winograd(window, strides, channels, units, dtype):
+    """Bits are lost in the transforms, which types of 16 bits cannot spare."""
+    return (
+        _is_wide(dtype)
+        and window[0] == window[1]
+        and window[0] in POINTS
+        and strides == (1, 1)
+        and min(channels, units) >= CHANNELS
+    )
 
 
 @functools.cache
 def _transforms(taps):
     """Toom and Cook's matrices: outputs [m, n], kernel [n, taps], inputs [n, n]; out = O ((K k) * (I x))."""
     points = [Fraction(p) for p in POINTS[taps]]
-    n = M + taps - 1
     others = [[q for q in points if q is not p] for p in points]
     outputs = [[p**i for p in points] + [Fraction(i == M - 1)] for i in range(M)]
-    kernel = [[p**j / math.prod(p - q for q in rest) for j in range(taps)] for p, rest in zip(points, others, strict=True)]
+    kernel = [
+        [p**j / math.prod(p - q for q in rest) for j in range(taps)] for p, rest in zip(points, others, strict=True)
+    ]
     kernel.append([Fraction(j == taps - 1) for j in range(taps)])
-    inputs = [np.poly(rest)[::-1].tolist() + [0] for rest in others] + [np.poly(points)[::-1].tolist()]
+    inputs = [*([*np.poly(rest)[::-1], 0] for rest in others), np.poly(points)[::-1]]
     return tuple(np.array(matrix, float) for matrix in (outputs, kernel, inputs))
 
 
@@ -177,6 +185,10 @@ def _mix(matrix, parts, axis):
 def _sums(matrix, parts):
     """The same as a list of results, without terms that are 0: quicker where few are asked for."""
     return [sum(float(c) * part for c, part in zip(row, parts, strict=True) if c) for row in matrix]
+
+
+def _is_wide(dtype):
+    return jnp.finfo(dtype).bits >= 32
 
 
 # ---- blocks of examples ----

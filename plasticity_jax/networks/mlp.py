@@ -92,11 +92,6 @@ def mlp(
     for units in widths:
         check.whole("widths", units)
     layers = tuple(f"fc{i}" for i in range(len(widths)))
-    for name in weights_on:
-        check.known("weights_on", name, (*layers, "head"))
-    if weights_on and weights == "free":
-        raise ValueError(f"weights_on={weights_on!r} says where, but weights='free' does nothing there: name a kind.")
-    kinds = {name: weights for name in weights_on or layers}
     check.finite("gain", gain)
     check.finite("head_gain", head_gain)
     units = tuple(units_of(u, width, activation, copies) for u in widths)
@@ -109,7 +104,7 @@ def mlp(
         norm,
         norm_place,
         residual,
-        tuple(kinds.get(name, "free") for name in (*layers, "head")),
+        _kinds_of_weights(weights, weights_on, layers),
         kernel_init,
         bias_init,
         gain,
@@ -170,6 +165,19 @@ class _MLP(nn.Module):
         if x.shape[-1] == width:
             return x
         return Dense(width, self.kernel_init, use_bias=False, gain=self.gain, name=f"skip{i}")(x)
+
+
+def _kinds_of_weights(weights, weights_on, layers):
+    """The kind of each hidden layer's weights and the head's; a ValueError for settings that change nothing."""
+    for name in weights_on:
+        check.known("weights_on", name, (*layers, "head"))
+    special = weights_on or (layers if weights != "free" else ())
+    if (weights == "free") == bool(special):
+        raise ValueError(
+            f"weights={weights!r} on weights_on={weights_on!r} changes nothing with {len(layers)} hidden layers: name "
+            "a kind of weights other than 'free', and a layer that there is."
+        )
+    return tuple(weights if name in special else "free" for name in (*layers, "head"))
 
 
 def _matched(inputs, units, outputs, copies):

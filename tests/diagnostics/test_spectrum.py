@@ -1,0 +1,30 @@
+"""The Hessian's spectrum as a diagnostic: what its settings may and may not change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from plasticity_jax.diagnostics.spectrum import spectrum
+
+KEY = jax.random.key(0)
+
+
+def test_microbatches_change_nothing(toy):
+    """Also where one holds no weight at all, as padding does."""
+    learner, snapshot = toy.case(KEY)
+    weight = jnp.array([1.0, 2.0, 0.5, 1.0, 0.0, 0.0])
+    snapshot = snapshot._replace(batch={**snapshot.batch, "weight": weight})
+
+    def measured(microbatch):
+        apply = spectrum(toy.network, toy.objective, steps=6, probes=2, microbatch=microbatch).apply
+        return jax.jit(apply)(KEY, (), learner, snapshot)[1]
+
+    whole, parts = measured(0), measured(2)
+    for name in ("sharpness", "negative_curvature", "hessian_effective_rank"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4)
+
+
+def test_a_negative_microbatch_is_refused(toy):
+    with pytest.raises(ValueError, match="microbatch"):
+        spectrum(toy.network, toy.objective, microbatch=-1)
