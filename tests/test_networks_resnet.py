@@ -80,6 +80,17 @@ def test_wiring(settings):
     assert_wired(net, jax.jit(net.init)(KEYED), IMAGES, KEYED)
 
 
+def test_a_wire_that_names_too_few_or_too_many_readers_is_found():
+    net = small()
+    variables, stage = jax.jit(net.init)(KEYED), net.wiring[4]
+    assert stage.layer == "stage0_block1"
+    foreign = (("params", "stage0_block1", "conv1", "kernel"), 1)
+    for reads in (stage.reads[:-1], (*stage.reads, foreign)):
+        wiring = (*net.wiring[:4], stage._replace(reads=reads), *net.wiring[5:])
+        with pytest.raises(AssertionError):
+            assert_wired(net._replace(wiring=wiring), variables, IMAGES, KEYED)
+
+
 def test_layers_of_one_stream_share_their_wire():
     wires = {wire.layer: wire for wire in small().wiring}
     assert wires["stem"][1:] == wires["stage0_block0"][1:] == wires["stage0_block1"][1:]
