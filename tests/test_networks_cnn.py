@@ -24,12 +24,16 @@ def small(**settings):
 
 def disturbed(net, strength=0.3):
     """Initial variables with every parameter moved, so that no bias is 0 and no gain is 1."""
-    variables = net.init(KEYED)
-    return variables._replace(params=jax.tree.map(lambda p: p + strength * jnp.cos(p + 1.0), variables.params))
+
+    def moved(key):
+        variables = net.init(key)
+        return variables._replace(params=jax.tree.map(lambda p: p + strength * jnp.cos(p + 1.0), variables.params))
+
+    return jax.jit(moved)(KEYED)
 
 
 def forward(net, variables, x=IMAGES):
-    return net.apply(KEYED, variables, x, False)[0]
+    return jax.jit(lambda v: net.apply(KEYED, v, x, False)[0])(variables)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,7 @@ def test_presets_have_the_papers_parameters(preset, shape, outputs, parameters):
 def test_what_is_given_overrides_the_preset():
     assert set(PRESETS) == {"lyle", "kumar", "dohare"}
     net = cnn((16, 16, 1), 3, preset="kumar", channels=(2, 3), pool="none", strides=2, bias_init="zeros")
-    params = net.init(KEYED).params
+    params = jax.jit(net.init)(KEYED).params
     assert params["conv1"]["kernel"].shape == (5, 5, 2, 3)  # windows are still the preset's
     assert params["fc0"]["kernel"].shape == (1 * 1 * 3, 100)
     assert not params["conv0"]["bias"].any()
@@ -94,7 +98,7 @@ def test_pooling_first_changes_no_gradient(monkeypatch):
     variables = disturbed(net)
 
     def gradient():
-        return jax.grad(lambda p: jnp.sum(forward(net, variables._replace(params=p)).y ** 2))(variables.params)
+        return jax.jit(jax.grad(lambda p: jnp.sum(forward(net, variables._replace(params=p)).y ** 2)))(variables.params)
 
     first = gradient()
     monkeypatch.setattr(sys.modules[cnn.__module__], "MONOTONE", ())
@@ -103,7 +107,7 @@ def test_pooling_first_changes_no_gradient(monkeypatch):
 
 def test_nobody_computes_acts_that_nobody_reads():
     net = small(activation="tanh")
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     compiled = jax.jit(lambda v: forward(net, v).y).lower(variables).compile().as_text()
     full = jax.jit(lambda v: forward(net, v)).lower(variables).compile().as_text()
     assert "tanh(f32[3,8,7,4]" not in compiled.replace(" ", "") and compiled.count("tanh") < full.count("tanh")
@@ -132,17 +136,17 @@ def test_norms_stand_where_they_are_said_to():
         assert ("bias" in before["conv0"]) == ("bias" in before["fc0"]) == has_bias
         assert "bias" in after["conv0"] and "bias" in before["head"]
     net = small(norm="layer", norm_over="all")
-    preacts = forward(net, net.init(KEYED)).preacts
+    preacts = forward(net, jax.jit(net.init)(KEYED)).preacts
     np.testing.assert_allclose(preacts["conv0"].reshape(3, -1).std(1), 1.0, rtol=1e-3)
     assert not np.allclose(preacts["conv0"].std(-1), 1.0, rtol=0.1)
 
 
 def test_running_statistics_are_kept_in_training_only():
     net = small(norm="batch")
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     assert set(variables.stats) == {"conv0_norm", "conv1_norm", "fc0_norm"}
     _, same = net.apply(KEYED, variables, IMAGES, False)
-    _, new = net.apply(KEYED, variables, IMAGES, True)
+    _, new = jax.jit(lambda v: net.apply(KEYED, v, IMAGES, True))(variables)
     assert_close(same, variables.stats, 0)
     z = nn.Conv(4, (3, 3), use_bias=False, padding="VALID").apply({"params": variables.params["conv0"]}, IMAGES)
     assert_close(new["conv0_norm"]["mean"], 0.1 * z.mean((0, 1, 2)))
@@ -150,7 +154,7 @@ def test_running_statistics_are_kept_in_training_only():
 
 def test_spectral_layers_do_not_know_the_scale_of_their_kernel():
     net = small(weights="spectral", weights_on=("conv0",))
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     assert set(variables.stats) == {"conv0"}
     path = ("params", "conv0", "kernel")
     other = tree.put(variables, path, 7.0 * tree.get(variables, path))
@@ -197,6 +201,6 @@ def test_inputs_that_are_no_images_are_refused():
 
 def test_batch_norm_of_one_example_is_refused_before_compiling():
     net = network("cnn", norm="batch")
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     with pytest.raises(ValueError, match="batch of 1"):
         jax.eval_shape(lambda v: net.apply(KEYED, v, jnp.zeros((1, 4, 4, 1)), True), variables)

@@ -54,7 +54,7 @@ def test_shapes_of_the_stages(stem, sizes):
 
 def test_a_block_is_its_formula():
     net = small(norm="none", bias_init="torch")
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     out, block = forward(net, variables), variables.params["stage1_block0"]
 
     def convolved(x, layer, stride, pad):
@@ -77,7 +77,18 @@ def test_a_block_is_its_formula():
 )
 def test_wiring(settings):
     net = small(**settings)
-    assert_wired(net, net.init(KEYED), IMAGES, KEYED)
+    assert_wired(net, jax.jit(net.init)(KEYED), IMAGES, KEYED)
+
+
+def test_a_wire_that_names_too_few_or_too_many_readers_is_found():
+    net = small()
+    variables, stage = jax.jit(net.init)(KEYED), net.wiring[4]
+    assert stage.layer == "stage0_block1"
+    foreign = (("params", "stage0_block1", "conv1", "kernel"), 1)
+    for reads in (stage.reads[:-1], (*stage.reads, foreign)):
+        wiring = (*net.wiring[:4], stage._replace(reads=reads), *net.wiring[5:])
+        with pytest.raises(AssertionError):
+            assert_wired(net._replace(wiring=wiring), variables, IMAGES, KEYED)
 
 
 def test_layers_of_one_stream_share_their_wire():
@@ -91,15 +102,14 @@ def test_layers_of_one_stream_share_their_wire():
 
 
 def test_zero_init_makes_each_block_the_identity():
-    net, plain = small(zero_init=True), small()
-    out = forward(net, net.init(KEYED))
+    net = small(zero_init=True)
+    zeroed, plain = jax.jit(net.init)(KEYED), jax.jit(small().init)(KEYED)
+    out = forward(net, zeroed)
     assert_close(out.acts["stage0_block1"], out.acts["stem"], 0)
     assert_close(out.acts["stage3_block1"], out.acts["stage3_block0"], 0)
     changed = [
         jax.tree_util.keystr(path, simple=True, separator="/")
-        for (path, a), b in zip(
-            jax.tree_util.tree_leaves_with_path(net.init(KEYED)), jax.tree.leaves(plain.init(KEYED)), strict=True
-        )
+        for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(zeroed), jax.tree.leaves(plain), strict=True)
         if (a != b).any()
     ]
     assert len(changed) == 8 and all(name.endswith("conv1_norm/scale") for name in changed)
@@ -115,7 +125,7 @@ def test_no_bias_before_a_norm(norm):
 
 def test_training_reads_the_batch_and_evaluation_the_averages():
     net = small()
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     trained, stats = jax.jit(lambda v: net.apply(KEYED, v, IMAGES, True))(variables)
     assert (np.abs(trained.preacts["stem"].mean((0, 1, 2))) < 1e-5).all()
     assert np.abs(forward(net, variables).preacts["stem"].mean((0, 1, 2))).max() > 1e-3

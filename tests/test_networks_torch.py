@@ -58,8 +58,12 @@ def test_values_and_gradients_are_those_of_torch(name, train, tmp_path):
     case, given = PAPERS[name], twins.inputs(PAPERS[name], train)
     network = case.network()
     variables = jax.jit(network.init)(KEYED)
-    leaves = twins.flat(jax.tree.map(lambda leaf: np.asarray(leaf) + 0.02 * np.cos(np.asarray(leaf)), variables.params))
-    state = twins.to_torch({**leaves, **twins.flat(variables.stats)}, case)
-    given |= {f"state/{key}": value for key, value in state.items()}
+    leaves = {**twins.flat(variables.params), **twins.flat(variables.stats)}
+    moved = {  # no bias or mean is 0, and no gain or variance is 1
+        path: np.asarray(leaf) + (0.1 * np.cos(np.arange(leaf.size)) if leaf.ndim == 1 else 0)
+        for path, leaf in leaves.items()
+    }
+    state = twins.to_torch(moved, case)
+    given |= {f"state/{key}": value.astype(np.float32) for key, value in state.items()}
     found = twins.run_torch(python, case, given, tmp_path)
     twins.assert_equal(case, network, variables, found, given)

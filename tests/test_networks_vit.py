@@ -54,7 +54,7 @@ def test_dropout_draws_from_the_key_in_training_only():
 
 def test_dropout_keeps_the_mean():
     net = small(dropout=0.25, depth=1, norm="none", activation="identity", pool="mean")
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     zero = jax.tree.map(jnp.zeros_like, variables.params["block0"])  # all that is left of the block is its input
     variables = variables._replace(params={**variables.params, "block0": zero})
     outputs = jax.jit(jax.vmap(lambda k: net.apply(k, variables, IMAGES, True)[0].y))(jax.random.split(KEYED, 4000))
@@ -63,7 +63,7 @@ def test_dropout_keeps_the_mean():
 
 
 def test_the_rate_of_dropout_may_be_an_axis_of_the_grid():
-    variables = small().init(KEYED)
+    variables = jax.jit(small().init)(KEYED)
 
     def loss(rate):
         return small(dropout=rate).apply(KEYED, variables, IMAGES, True)[0].y
@@ -75,14 +75,14 @@ def test_the_rate_of_dropout_may_be_an_axis_of_the_grid():
 def test_pooling():
     for pool, tokens in (("class", 10), ("mean", 9)):
         net = small(pool=pool)
-        out = forward(net, net.init(KEYED))
+        out = forward(net, jax.jit(net.init)(KEYED))
         assert out.acts["block0/up"].shape == (3, tokens, 12) and out.acts["block1/value"].shape == (3, tokens, 8)
         assert out.y.shape == (3, 3)
 
 
 def test_positions_tell_patches_apart():
     net = small(pool="mean")
-    variables = net.init(KEYED)
+    variables = jax.jit(net.init)(KEYED)
     blind = tree.put(variables, ("params", "positions"), jnp.zeros((1, 9, 8)))
     # rows of patches in reverse; the last row of pixels is unread
     rows = IMAGES[:, :6].reshape(3, 3, 2, 6, 2)[:, ::-1].reshape(3, 6, 6, 2)
@@ -96,7 +96,7 @@ def test_positions_tell_patches_apart():
 @pytest.mark.parametrize("settings", [{"activation": "crelu", "pool": "mean"}, {"norm": "none", "heads": 4}])
 def test_wiring(settings):
     net = small(**settings)
-    assert_wired(net, net.init(KEYED), IMAGES, KEYED)
+    assert_wired(net, jax.jit(net.init)(KEYED), IMAGES, KEYED)
 
 
 def test_width_scales_dimensions_and_units():

@@ -139,14 +139,12 @@ def cnn(
     image = _last_image(image_size(input_shape), convs)
     widths = tuple(scaled("widths", units, width, activation, copies) for units in full["widths"])
     names = tuple([f"conv{i}" for i in range(len(convs))] + [f"fc{i}" for i in range(len(widths))])
-    for name in weights_on:
-        check.known("weights_on", name, (*names, "head"))
-    if weights_on and weights == "free":
-        raise ValueError(f"weights_on={weights_on!r} says where, but weights='free' does nothing there: name a kind.")
+    check.finite("gain", gain)
+    check.finite("head_gain", head_gain)
     head_init = head_init or output_initialiser(full["kernel_init"])
     kernel_initialiser(head_init)
     inits = (full["kernel_init"], gain), (head_init, head_gain), full["bias_init"]
-    common = _Layers(activation, norm, norm_place, norm_over, *inits, weights, weights_on or names)
+    common = _Layers(activation, norm, norm_place, norm_over, *inits, weights, _special(weights, weights_on, names))
     wiring = _wiring(names, len(convs), image[0] * image[1], common)
     bounds = {name: BOUNDS[activation] for name in names if activation in BOUNDS}
     return Network(*pure(_CNN(convs, widths, outputs, common), input_shape), wiring, bounds)
@@ -272,6 +270,19 @@ def _last_image(image, convs):
         if c.pool != "none":
             image = moved(f"pool of conv{i}", image, c.pool_window, c.pool_strides, "VALID")
     return image
+
+
+def _special(weights, weights_on, names):
+    """The names of the layers whose weights are not free; a ValueError for settings that change nothing."""
+    for name in weights_on:
+        check.known("weights_on", name, (*names, "head"))
+    special = weights_on or (names if weights != "free" else ())
+    if (weights == "free") == bool(special):
+        raise ValueError(
+            f"weights={weights!r} on weights_on={weights_on!r} changes nothing with {len(names)} hidden layers: name "
+            "a kind of weights other than 'free', and a layer that there is."
+        )
+    return special
 
 
 def _wiring(names, convs, positions, common):

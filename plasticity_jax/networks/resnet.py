@@ -89,6 +89,7 @@ def resnet18(
         raise ValueError("zero_init=True starts the gain of a norm at 0, but norm='none'.")
     image_size(input_shape)
     units = tuple(scaled("channels", channels, width) for channels in STAGES)
+    check.finite("head_gain", head_gain)
     head_init = head_init or output_initialiser(kernel_init)
     kernel_initialiser(head_init)
     common = _Layers(activation, norm, norm_over, kernel_init, bias_init)

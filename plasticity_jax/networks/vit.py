@@ -98,6 +98,7 @@ def vit(
     dim, feedforward = scaled("dim", dim, width), scaled("feedforward", feedforward, width)
     if dim % heads:
         raise ValueError(f"heads={heads} does not divide the {dim} model dimensions.")
+    check.finite("head_gain", head_gain)
     head_init = head_init or output_initialiser(kernel_init)
     kernel_initialiser(head_init)
     common = _Layers(dim, feedforward, heads, activation, norm, kernel_init, bias_init, dropout)
