@@ -15,7 +15,7 @@ SMALL = {  # settings that fit a network to images of SIDE x SIDE and to tests o
     "cnn": {"channels": (4, 6), "windows": (3, 2), "pool": ("max", "none"), "padding": "SAME", "widths": (8, 5)},
     "mlp": {"widths": (8, 6)},
     "resnet18": {"width": 1 / 32},
-    "vit": {"patch": 2, "dim": 8, "feedforward": 12, "heads": 2, "depth": 2},
+    "vit": {"patch": 2, "dim": 8, "feedforward": 12, "heads": 2},
 }
 
 

@@ -12,7 +12,7 @@ IMAGES = jax.random.normal(KEYED, (3, 7, 6, 2))
 
 
 def small(**settings):
-    return vit((7, 6, 2), 3, **{**SMALL["vit"], **settings})
+    return vit((7, 6, 2), 3, **{**SMALL["vit"], "depth": 2, **settings})
 
 
 def forward(net, variables, train=False, key=KEYED):
