@@ -162,7 +162,7 @@ def newest(workdir):
     return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0) if folder.is_dir() else 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_preempted(file, tmp_path, undisturbed, number):
     for attempt in range(3):  # on a busy machine the run may be over before the signal is sent
         workdir = tmp_path / str(attempt)
@@ -182,7 +182,8 @@ def test_preempted(file, tmp_path, undisturbed, number):
     assert outcome(launch(*arguments)) == (0, f"{workdir}: done\n")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 10])
 def test_killed_at_random_moments(file, tmp_path, undisturbed, kills):
     seed = random.SystemRandom().randrange(10**6)
     print("the moments are drawn with seed", seed)
@@ -208,6 +209,7 @@ def test_killed_at_random_moments(file, tmp_path, undisturbed, kills):
     assert_same_bits(tmp_path / "x", undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_at_the_start(file, tmp_path):
     """Whatever is there before the first checkpoint does not stand in the way."""
     arguments = ("--config", file, "--workdir", tmp_path / "x")
@@ -220,6 +222,7 @@ def test_killed_at_the_start(file, tmp_path):
     assert outcome(launch(*arguments))[0] == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk(file, tmp_path):
     place = tmp_path / "small"
     place.mkdir()

@@ -16,6 +16,7 @@ from plasticity_jax.host import data
 FILES = sorted((ROOT / "configs").glob("*.py"))
 STAND_INS = {  # shapes of data that a test may not need to have
     "mnist": {"images": 60_000, "test_images": 10, "height": 28, "width": 28},
+    "cifar10": {"images": 50_000, "test_images": 10, "height": 32, "width": 32, "channels": 3},
 }
 
 
@@ -47,7 +48,10 @@ def test_every_preset_and_variant_builds(path):
         source.get_config("lapptop")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=() if path.stem == "demo" else pytest.mark.slow, id=path.stem) for path in FILES],
+)
 def test_smoke_runs_all_variants_and_ends_in_a_report(path, tmp_path):
     def script(name, *arguments):
         command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]

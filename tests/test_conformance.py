@@ -105,6 +105,11 @@ def test_registries_are_complete():
     assert set(REGISTRIES) == covered
 
 
+def slowly(names, *slow):
+    """The names, of which some take long to compile and are left to `make test-all`."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+
+
 @pytest.mark.parametrize("name", STREAMS)
 class TestStreams:
     def test_jit_vmap_trace(self, name):
@@ -149,7 +154,7 @@ class TestStreams:
         assert all(np.size(constant) < 100 for constant in traced.consts)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slowly(NETWORKS, "resnet18", "vit"))
 class TestNetworks:
     def test_jit_vmap_trace(self, name):
         x = batch(two_keys()[0])["x"]
@@ -202,7 +207,7 @@ def updates(optimizer, key, steps=3):
     return params, state
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", slowly(OPTIMIZERS, "muon"))
 class TestOptimizers:
     def test_jit_vmap_trace(self, name):
         f = functools.partial(updates, OPTIMIZERS[name]())
@@ -254,7 +259,7 @@ def situations():
     return jax.jit(jax.vmap(lambda key: (key, *learner_and_snapshot(key))))(two_keys())
 
 
-@pytest.mark.parametrize("name", DIAGNOSTICS)
+@pytest.mark.parametrize("name", slowly(DIAGNOSTICS, "spectrum"))
 class TestDiagnostics:
     def member(self, name, member_network=None):
         block = complete({"diagnostics": {name: {"every": 1, **QUICK.get(name, {})}}})["diagnostics"][name]

@@ -13,6 +13,8 @@ from plasticity_jax.curvature.estimators import diagonal, frobenius_norm, logdet
 from plasticity_jax.curvature.matrices import ggn, hessian
 from plasticity_jax.curvature.operators import operator
 
+pytestmark = pytest.mark.slow  # half a minute of compilation and more: `make test-all`
+
 N = 80
 EIGENVALUES = np.linspace(-1.0, 4.0, N)
 

@@ -144,6 +144,7 @@ def test_healthy_and_broken_lanes_share_a_vmap():
     np.testing.assert_allclose(lanes.alphas[0][:10], leading, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_host_loop_equals_the_compiled_one():
     import dataclasses
 

@@ -158,6 +158,7 @@ def test_hessian_is_gauss_newton_plus_the_curvature_of_the_model():
 
 
 @pytest.mark.parametrize("microbatch", [None, 8])
+@pytest.mark.slow
 def test_fishers_and_covariance_against_materialised_gradients(microbatch):
     _, gauss_newton, jacobian, _ = reference()
     gradients = rows(losses)
@@ -181,6 +182,7 @@ def test_fishers_and_covariance_against_materialised_gradients(microbatch):
 
 
 @pytest.mark.parametrize("likelihood", ["categorical", "gaussian"])
+@pytest.mark.slow
 def test_monte_carlo_fishers_average_to_type2_and_do_not_know_the_microbatch(likelihood):
     draw = functools.partial(fisher, network, None, PARAMS, DATA, kind="monte_carlo", likelihood=likelihood)
     v = hessian(loss, PARAMS, DATA).random(jax.random.key(2))
@@ -198,6 +200,7 @@ def flat_of(v):
     return jax.flatten_util.ravel_pytree(v)[0]
 
 
+@pytest.mark.slow
 def test_a_sequence_is_one_example():
     """z: [B, T, C]. Gauss-Newton of the sum over T equals type2; monte_carlo squares the gradient of the sum."""
     xs, ys = X[:22].reshape(11, 2, INPUTS), LABELS[:22].reshape(11, 2)
@@ -210,6 +213,7 @@ def test_a_sequence_is_one_example():
 # ---- data of any kind ----
 
 
+@pytest.mark.slow
 def test_the_host_iterator_equals_memory_and_reports_progress():
     def batches():
         return [tuple(leaf[i : i + 9] for leaf in DATA) for i in range(0, EXAMPLES, 9)]
@@ -259,6 +263,7 @@ def test_nan_is_not_hidden():
         assert np.isnan(flat_of(product)).any()
 
 
+@pytest.mark.slow
 def test_bfloat16_parameters_take_and_give_float32_vectors():
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
     exact = jax.tree.map(lambda x: x.astype(jnp.float32), half)
@@ -297,6 +302,7 @@ def run(code, **environment):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_double_precision():
     run("""
 import jax; jax.config.update("jax_enable_x64", True)

@@ -106,6 +106,7 @@ def test_the_norm_neither_overflows_nor_vanishes():
 
 
 @pytest.mark.parametrize("scale", [1e-22, 1e20])
+@pytest.mark.slow
 def test_results_scale_with_the_operator(scale):
     """Lanczos, its sums, and the four estimators, with their errors."""
     d = jnp.linspace(1, 5, 40)
@@ -172,6 +173,7 @@ def test_float64_parameters_from_numpy_without_x64():
     assert cv.eigenpairs(H, k=1, key=KEY, dense=False).converged.all()
 
 
+@pytest.mark.slow
 def test_a_float64_recurrence_over_any_parameters_where_x64_is_on():
     """And strong float64 scalars, diagonals; a rank-deficient matrix of float32 still converges and breaks down."""
     with jax.enable_x64(True):

@@ -5,6 +5,8 @@ import re
 import pytest
 from small_runs import ROOT
 
+pytestmark = pytest.mark.slow  # half a minute of compilation and more: `make test-all`
+
 TEXT = (ROOT / "docs" / "curvature.md").read_text(encoding="utf-8")
 RECIPES = {
     re.sub(r"\W+", " ", title.splitlines()[-1]).strip()[:40]: code

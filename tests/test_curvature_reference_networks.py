@@ -12,6 +12,8 @@ from test_curvature_matrices import close, cross_entropy, flat_of, linear, run
 
 from plasticity_jax import curvature as cv
 
+pytestmark = pytest.mark.slow  # half a minute of compilation and more: `make test-all`
+
 LANCZOS = jax.jit(cv.lanczos, static_argnames=("steps", "keep_basis"))
 
 # ---- a network of 550 parameters ----

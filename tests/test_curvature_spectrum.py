@@ -271,6 +271,7 @@ def test_a_probe_that_failed_is_not_hidden():
         assert np.isnan(e.value) and np.isnan(DENSITY(broken).value).all()
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_change_nothing():
     rng = np.random.default_rng(4)
     matrices = [

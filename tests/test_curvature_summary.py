@@ -235,6 +235,7 @@ def test_dead_nodes_never_matter_and_failed_probes_do():
     assert all(np.isnan(x.value) for x in failed[:-1])
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_change_nothing():
     matrices = [np.eye(60), krylov.wigner(60), np.zeros((60, 60))]
     spectra = [krylov.spectrum_of(a, 12, 4) for a in matrices]

@@ -170,6 +170,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.slow
 def test_wiring_is_true(option):
     settings = OPTIONS[option]
     norm, place = settings.get("norm", "none"), settings.get("norm_place", "before")
@@ -237,6 +238,7 @@ def test_training_moves_statistics_and_evaluation_does_not():
         jax.eval_shape(lambda v: net.apply(KEYED, v, x[:1], True), variables)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_alone_and_side_by_side():
     net = network(norm="batch", weights="spectral", activation="crelu", residual=True)
     x, keys = batch(KEYED)["x"], jax.random.split(KEYED, 2)
@@ -263,6 +265,7 @@ def test_gains_scale_kernels_and_the_head_has_its_own():
     assert not silent["head"]["kernel"].any() and silent["fc1"]["kernel"].any()
 
 
+@pytest.mark.slow
 def test_mup_makes_the_outputs_of_wide_networks_small():
     x = jax.random.normal(KEYED, (32, 16))
 

@@ -76,6 +76,7 @@ POOLS = {"max": max_pool, "average": average_pool, "none": lambda x, window: x}
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "crelu"])
 @pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.slow
 def test_each_layer_reads_the_pooled_acts_of_the_last(activation, pool):
     net = small(activation=activation, pool=pool)
     variables = disturbed(net)
@@ -125,6 +126,7 @@ def test_nobody_computes_acts_that_nobody_reads():
         {"channels": (), "windows": (), "pool": ()},
     ],
 )
+@pytest.mark.slow
 def test_wiring(settings):
     net = small(**settings)
     assert_wired(net, disturbed(net, 0.1), IMAGES, KEYED)

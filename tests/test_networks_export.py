@@ -8,6 +8,8 @@ from records import KEYED, batch, network, objective
 
 from plasticity_jax.networks import NETWORKS
 
+pytestmark = pytest.mark.slow  # half a minute of compilation and more: `make test-all`
+
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_train_step_exports(name):

@@ -52,6 +52,7 @@ def test_shapes_of_the_stages(stem, sizes):
     assert outputs.y.shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_a_block_is_its_formula():
     net = small(norm="none", bias_init="torch")
     variables = jax.jit(net.init)(KEYED)
@@ -75,11 +76,13 @@ def test_a_block_is_its_formula():
 @pytest.mark.parametrize(
     "settings", [{"norm": "none", "stem": "imagenet"}, {"activation": "leaky_relu", "width": 1 / 16}]
 )
+@pytest.mark.slow
 def test_wiring(settings):
     net = small(**settings)
     assert_wired(net, jax.jit(net.init)(KEYED), IMAGES, KEYED)
 
 
+@pytest.mark.slow
 def test_a_wire_that_names_too_few_or_too_many_readers_is_found():
     net = small()
     variables, stage = jax.jit(net.init)(KEYED), net.wiring[4]
@@ -101,6 +104,7 @@ def test_layers_of_one_stream_share_their_wire():
     assert readers == {("stage2_block1", "conv0"), ("stage3_block0", "conv0"), ("stage3_block0", "shortcut")}
 
 
+@pytest.mark.slow
 def test_zero_init_makes_each_block_the_identity():
     net = small(zero_init=True)
     zeroed, plain = jax.jit(net.init)(KEYED), jax.jit(small().init)(KEYED)

@@ -42,6 +42,7 @@ def test_heads_do_not_mix():
     assert_close(attention(query, key, value)[:, :, :1], one)
 
 
+@pytest.mark.slow
 def test_dropout_draws_from_the_key_in_training_only():
     net = small(dropout=0.5)
     variables, other = net.init(KEYED), jax.random.key(9)
@@ -52,6 +53,7 @@ def test_dropout_draws_from_the_key_in_training_only():
     assert_close(forward(off, variables, True), forward(off, variables), 1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_keeps_the_mean():
     net = small(dropout=0.25, depth=1, norm="none", activation="identity", pool="mean")
     variables = jax.jit(net.init)(KEYED)
@@ -62,6 +64,7 @@ def test_dropout_keeps_the_mean():
     assert (np.abs(outputs.mean(0) - forward(net, variables).y) < 5 * error).all()
 
 
+@pytest.mark.slow
 def test_the_rate_of_dropout_may_be_an_axis_of_the_grid():
     variables = jax.jit(small().init)(KEYED)
 

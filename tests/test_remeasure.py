@@ -26,6 +26,7 @@ def trained(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_what_was_measured_while_training(trained):
     results = xr.open_zarr(trained / "metrics.zarr", consolidated=False)
     for task in (0, 1):
@@ -36,6 +37,7 @@ def test_a_checkpoint_gives_what_was_measured_while_training(trained):
     assert remeasure(trained, {"weights": {}})[0] == 1  # the newest
 
 
+@pytest.mark.slow
 def test_before_training_the_distance_from_the_start_is_zero(trained):
     task, metrics = remeasure(trained, {"weights": {}}, -1)
     assert task == -1
@@ -43,6 +45,7 @@ def test_before_training_the_distance_from_the_start_is_zero(trained):
     assert distances and not any(np.asarray(value).any() for value in distances)
 
 
+@pytest.mark.slow
 def test_tasks_and_folders_that_are_not_there_are_named(trained, tmp_path):
     with pytest.raises(FolderError, match=r"no checkpoint at the end of task 7; it has those of the tasks \[0, 1\]"):
         remeasure(trained, {"weights": {}}, 7)
@@ -50,6 +53,7 @@ def test_tasks_and_folders_that_are_not_there_are_named(trained, tmp_path):
         remeasure(tmp_path, {"weights": {}})
 
 
+@pytest.mark.slow
 def test_the_script_prints_a_table_and_writes_figure_and_numbers(trained):
     settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
     command = [sys.executable, ROOT / "scripts" / "spectrum.py", trained, "--task=-1", "--task=1", *settings]

@@ -153,6 +153,7 @@ def test_saved_inside_a_task(undisturbed, tmp_path):
         (Results, "clear_after", 1),
     ],
 )
+@pytest.mark.slow
 def test_crashes_between_two_writes(undisturbed, tmp_path, owner, name, calls):
     with pytest.raises(Crash), after(calls, crash, owner, name):
         run(config(), tmp_path / "x")
@@ -223,6 +224,7 @@ assert run(config(), sys.argv[1]) == "preempted"
 """
 
 
+@pytest.mark.slow
 def test_resumed_on_other_numbers_of_devices(undisturbed, tmp_path):
     assert len(jax.devices()) == 2
     with after(2, terminate):
@@ -234,6 +236,7 @@ def test_resumed_on_other_numbers_of_devices(undisturbed, tmp_path):
     assert_same_bits(tmp_path / "x", undisturbed)
 
 
+@pytest.mark.slow
 def test_runs_that_do_not_divide_the_devices_equal_the_same_run_alone(undisturbed, tmp_path):
     run(config(seeds=1, first_seed=1), tmp_path / "x")
     alone, together = numbers(tmp_path / "x"), numbers(undisturbed)
@@ -245,6 +248,7 @@ def test_runs_that_do_not_divide_the_devices_equal_the_same_run_alone(undisturbe
             np.testing.assert_array_equal(alone[name][0], together[name][1], err_msg=name)
 
 
+@pytest.mark.slow
 def test_vmapped_runs_that_do_not_fill_a_batch(undisturbed, tmp_path):
     """Two at a time, three in all, on two devices: the same tasks and initial weights, and nearly the same training."""
     short = {"tasks": 1, "segment_steps": 20, "stream": {"steps": 20}}
@@ -258,6 +262,7 @@ def test_vmapped_runs_that_do_not_fill_a_batch(undisturbed, tmp_path):
     np.testing.assert_allclose(numbers(tmp_path / "1").online_loss, numbers(tmp_path / "2").online_loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_number_of_vmapped_runs_is_kept(tmp_path, monkeypatch):
     sizes, inner = [], main.runs.programs
 
@@ -361,6 +366,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path):
 
 
 @pytest.mark.parametrize("size", ["100k", "200k", "400k"])  # creating, first checkpoint, last checkpoint
+@pytest.mark.slow
 def test_a_disk_that_fills_up(undisturbed, tmp_path, size):
     place = tmp_path / "small"
     place.mkdir()

@@ -18,6 +18,7 @@ def test_a_network_without_hidden_layers_runs_with_every_diagnostic(tmp_path):
 
 
 @pytest.mark.parametrize(("when", "count"), [({}, 90), ({"every": 7}, 12), ({"at": "boundary", "every": 2}, 1)])
+@pytest.mark.slow
 def test_ones_own_intervention_runs_when_it_is_asked_to(tmp_path, when, count):
     part = {"name": "own_parts:noisy", "strength": 0.01, **when}
     assert run(config(interventions={"mine": part}), tmp_path / "x") == "done"

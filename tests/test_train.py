@@ -257,11 +257,13 @@ def test_run_k_of_a_sweep_is_the_same_run_alone():
     assert_same(lanes(many, [0]), lanes(one, [0]))
 
 
+@pytest.mark.slow
 def test_runs_that_do_not_divide_the_devices():
     assert_same(lanes(run_programs(3, 2, 1), range(3)), lanes(run_programs(4, 2, 1), range(3)))
 
 
 @pytest.mark.parametrize(("runs", "devices", "together"), [(4, 1, 4), (4, 2, 2), (3, 1, 2)])
+@pytest.mark.slow
 def test_vmapped_runs_agree_with_single_ones(runs, devices, together):
     for a, b in zip(jax.tree.leaves(lanes(run_programs(runs, devices, together), range(runs))),
                     jax.tree.leaves(lanes(run_programs(4, 2, 1), range(runs))), strict=True):  # fmt: skip

@@ -38,6 +38,7 @@ def compiled(toy):
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
+@pytest.mark.slow
 def test_jit_equals_eager(compiled, name):
     _, eager, loop, _ = compiled
     eager = eager[name][1]

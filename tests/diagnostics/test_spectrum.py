@@ -10,6 +10,7 @@ from plasticity_jax.diagnostics.spectrum import spectrum
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_microbatches_change_nothing(toy):
     """Also where one holds no weight at all, as padding does."""
     learner, snapshot = toy.case(KEY)
