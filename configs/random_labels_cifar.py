@@ -20,8 +20,7 @@ Nothing was tuned on these numbers.
 Time: about 15 minutes a variant of `:laptop` on 2 busy cores. `:laptop_resnet18` has not been run here.
 
 Expect of `:laptop`, real CIFAR-10, `plain`, of which two tasks of five have been run, seeds 0-3: final training
-accuracy
-of 1.000 four times in task 1, and of 1.000, 0.608, 0.470, 0.995 in task 2.
+accuracy 1.000 four times in task 1, and 1.000, 0.608, 0.470, 0.995 in task 2.
 """
 
 from ml_collections import ConfigDict
