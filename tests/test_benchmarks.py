@@ -105,6 +105,7 @@ def test_export_names_what_it_tried():
     assert "abacus" in found["abacus"]["error"]
 
 
+@pytest.mark.slow
 def test_quick_race_of_ours_alone(monkeypatch, tmp_path, capsys):
     limits = {"flops_per_second": 1e11, "bytes_per_second": {"small": 1e11, "large": 1e11}, "product": "none"}
     found = {"cores": 1, "one_thread": limits, "all_cores": limits}

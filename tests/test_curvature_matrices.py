@@ -349,6 +349,7 @@ for make in (t.hessian, lambda *a: t.gradient_covariance(*a)):
     )
 
 
+@pytest.mark.slow
 def test_vmap_over_networks_equals_a_loop():
     stacked = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x, -x]), PARAMS)
     v = hessian(loss, PARAMS, DATA).random(jax.random.key(4))

@@ -84,6 +84,7 @@ def test_more_steps_than_dimensions(values):
 # ---- closed forms ----
 
 
+@pytest.mark.slow
 def test_zero_mass_of_softmax_regression():
     """A common shift of the logits changes nothing: one C-th of the eigenvalues are exactly zero, at least."""
     w, x = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(16, 4), (64, 16)]))
@@ -97,6 +98,7 @@ def test_zero_mass_of_softmax_regression():
     assert within(cv.summary(s).zero_mass, zeros)
 
 
+@pytest.mark.slow
 def test_marchenko_pastur_at_any_number_of_steps():
     matrix = krylov.marchenko_pastur()
     values = np.linalg.eigvalsh(matrix)

@@ -127,6 +127,7 @@ def test_no_bias_before_a_norm(norm):
     assert bool(variables.stats) == (norm == "batch")
 
 
+@pytest.mark.slow
 def test_training_reads_the_batch_and_evaluation_the_averages():
     net = small()
     variables = jax.jit(net.init)(KEYED)

@@ -75,6 +75,7 @@ def test_the_rate_of_dropout_may_be_an_axis_of_the_grid():
     assert_close(jax.jit(loss)(0.0), forward(small(), variables).y, 1e-5)
 
 
+@pytest.mark.slow
 def test_pooling():
     for pool, tokens in (("class", 10), ("mean", 9)):
         net = small(pool=pool)

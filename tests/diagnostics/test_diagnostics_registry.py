@@ -50,6 +50,7 @@ def test_jit_equals_eager(compiled, name):
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
+@pytest.mark.slow
 def test_vmap_equals_a_loop(compiled, name):
     _, _, loop, mapped = compiled
     for metric, values in mapped[name][1].items():
