@@ -20,9 +20,12 @@ def _make(toy, name):
     return factory(**{key: records[key] for key in wanted if key in records})
 
 
+KEYS = jax.random.split(jax.random.key(0), 3)
+
+
 @pytest.fixture(scope="module")
-def compiled(toy):
-    """All families in one program over three keys: one compilation for all tests."""
+def measure(toy):
+    """All families in one function of a key: one compilation for all tests."""
     families = {name: _make(toy, name) for name in DIAGNOSTICS}
 
     def measure(key):
@@ -32,15 +35,29 @@ def compiled(toy):
             for name, family in families.items()
         }
 
-    keys = jax.random.split(jax.random.key(0), 3)
+    return measure
+
+
+@pytest.fixture(scope="module")
+def loop(measure):
+    """What the compiled function gives for one key after another."""
     one = jax.jit(measure)
-    return keys, measure(keys[0]), [one(key) for key in keys], jax.jit(jax.vmap(measure))(keys)
+    return [one(key) for key in KEYS]
 
 
+@pytest.fixture(scope="module")
+def eager(measure):
+    return measure(KEYS[0])
+
+
+@pytest.fixture(scope="module")
+def mapped(measure):
+    return jax.jit(jax.vmap(measure))(KEYS)
+
+
+@pytest.mark.slow  # operation by operation
 @pytest.mark.parametrize("name", DIAGNOSTICS)
-@pytest.mark.slow
-def test_jit_equals_eager(compiled, name):
-    _, eager, loop, _ = compiled
+def test_jit_equals_eager(loop, eager, name):
     eager = eager[name][1]
     assert set(eager) == set(loop[0][name][1])
     for metric, value in loop[0][name][1].items():
@@ -50,9 +67,7 @@ def test_jit_equals_eager(compiled, name):
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
-@pytest.mark.slow
-def test_vmap_equals_a_loop(compiled, name):
-    _, _, loop, mapped = compiled
+def test_vmap_equals_a_loop(loop, mapped, name):
     for metric, values in mapped[name][1].items():
         expected = np.stack([run[name][1][metric] for run in loop])
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6, err_msg=metric)
@@ -60,8 +75,8 @@ def test_vmap_equals_a_loop(compiled, name):
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
-def test_dims_agree_with_the_shapes(toy, compiled, name):
-    diagnostic, metrics = _make(toy, name), compiled[2][0][name][1]
+def test_dims_agree_with_the_shapes(toy, loop, name):
+    diagnostic, metrics = _make(toy, name), loop[0][name][1]
     assert set(diagnostic.dims) == set(metrics)
     for metric, dims in diagnostic.dims.items():
         assert metrics[metric].dtype == jnp.float32
