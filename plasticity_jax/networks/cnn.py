@@ -6,13 +6,23 @@ Letters: B examples, H x W pixels, C channels, U units of a layer.
 from typing import NamedTuple
 
 import flax.linen as nn
+from flax.core import FrozenDict
 
 from plasticity_jax import check
 from plasticity_jax.base import Network, Outputs, Wire
 from plasticity_jax.networks.activations import BOUNDS, COPIES, Activation
 from plasticity_jax.networks.convolution import average_pool, max_pool
 from plasticity_jax.networks.initialisers import kernel_initialiser, output_initialiser
-from plasticity_jax.networks.layers import Conv, Dense, Norm, check_layers, has_bias, layer_writes, norm_writes
+from plasticity_jax.networks.layers import (
+    Conv,
+    Dense,
+    Norm,
+    check_layers,
+    has_bias,
+    layer_writes,
+    norm_writes,
+    special_weights,
+)
 from plasticity_jax.networks.record import pure
 from plasticity_jax.networks.shapes import image_size, moved, scaled
 
@@ -144,7 +154,7 @@ def cnn(
     head_init = head_init or output_initialiser(full["kernel_init"])
     kernel_initialiser(head_init)
     inits = (full["kernel_init"], gain), (head_init, head_gain), full["bias_init"]
-    common = _Layers(activation, norm, norm_place, norm_over, *inits, weights, _special(weights, weights_on, names))
+    common = _Layers(activation, norm, norm_place, norm_over, *inits, special_weights(weights, weights_on, names))
     wiring = _wiring(names, len(convs), image[0] * image[1], common)
     bounds = {name: BOUNDS[activation] for name in names if activation in BOUNDS}
     return Network(*pure(_CNN(convs, widths, outputs, common), input_shape), wiring, bounds)
@@ -172,12 +182,11 @@ class _Layers(NamedTuple):
     hidden_init: tuple  # (name, gain)
     head_init: tuple
     bias_init: str
-    weights: str
-    weights_on: tuple
+    special: FrozenDict  # name of a layer whose weights are not free -> their kind
 
     def weights_in(self, name):
         """The kind of weights of the layer of this name."""
-        return self.weights if name in self.weights_on else "free"
+        return self.special.get(name, "free")
 
     def parameters(self, name):
         """Keyword arguments of the layer of this name."""
@@ -271,19 +280,6 @@ def _last_image(image, convs):
         if c.pool != "none":
             image = moved(f"pool of conv{i}", image, c.pool_window, c.pool_strides, "VALID")
     return image
-
-
-def _special(weights, weights_on, names):
-    """The names of the layers whose weights are not free; a ValueError for settings that change nothing."""
-    for name in weights_on:
-        check.known("weights_on", name, (*names, "head"))
-    special = weights_on or (names if weights != "free" else ())
-    if (weights == "free") == bool(special):
-        raise ValueError(
-            f"weights={weights!r} on weights_on={weights_on!r} changes nothing with {len(names)} hidden layers: name "
-            "a kind of weights other than 'free', and a layer that there is."
-        )
-    return special
 
 
 def _wiring(names, convs, positions, common):

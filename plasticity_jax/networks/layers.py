@@ -8,6 +8,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from plasticity_jax import check
 from plasticity_jax.networks.activations import ACTIVATIONS, COPIES
@@ -24,6 +25,7 @@ __all__ = [
     "has_bias",
     "layer_writes",
     "norm_writes",
+    "special_weights",
     "units_of",
 ]
 
@@ -271,6 +273,22 @@ def check_layers(activation, norm, norm_place, kernel_init, bias_init, weights="
     bias_initialiser(bias_init, 1)
     check.known("weights", weights, WEIGHTS)
     check.known("copies", copies, WIDTHS)
+
+
+def special_weights(weights, weights_on, layers):
+    """{layer: kind} of the layers whose weights are not free: those in `weights_on`, or () for all hidden `layers`.
+
+    Raises ValueError for a layer that is not there, and for settings that change nothing.
+    """
+    for name in weights_on:
+        check.known("weights_on", name, (*layers, "head"))
+    special = weights_on or (layers if weights != "free" else ())
+    if (weights == "free") == bool(special):
+        raise ValueError(
+            f"weights={weights!r} on weights_on={weights_on!r} changes nothing with {len(layers)} hidden layers: name "
+            "a kind of weights other than 'free', and a layer that there is."
+        )
+    return FrozenDict(dict.fromkeys(special, weights))
 
 
 def units_of(width, multiplier=1.0, activation="relu", copies="keep"):

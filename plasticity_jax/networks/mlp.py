@@ -15,6 +15,7 @@ from plasticity_jax.networks.layers import (
     has_bias,
     layer_writes,
     norm_writes,
+    special_weights,
     units_of,
 )
 from plasticity_jax.networks.record import pure
@@ -92,6 +93,7 @@ def mlp(
     for units in widths:
         check.whole("widths", units)
     layers = tuple(f"fc{i}" for i in range(len(widths)))
+    special = special_weights(weights, weights_on, layers)
     check.finite("gain", gain)
     check.finite("head_gain", head_gain)
     units = tuple(units_of(u, width, activation, copies) for u in widths)
@@ -104,7 +106,7 @@ def mlp(
         norm,
         norm_place,
         residual,
-        _kinds_of_weights(weights, weights_on, layers),
+        tuple(special.get(name, "free") for name in (*layers, "head")),
         kernel_init,
         bias_init,
         gain,
@@ -165,19 +167,6 @@ class _MLP(nn.Module):
         if x.shape[-1] == width:
             return x
         return Dense(width, self.kernel_init, use_bias=False, gain=self.gain, name=f"skip{i}")(x)
-
-
-def _kinds_of_weights(weights, weights_on, layers):
-    """The kind of each hidden layer's weights and the head's; a ValueError for settings that change nothing."""
-    for name in weights_on:
-        check.known("weights_on", name, (*layers, "head"))
-    special = weights_on or (layers if weights != "free" else ())
-    if (weights == "free") == bool(special):
-        raise ValueError(
-            f"weights={weights!r} on weights_on={weights_on!r} changes nothing with {len(layers)} hidden layers: name "
-            "a kind of weights other than 'free', and a layer that there is."
-        )
-    return tuple(weights if name in special else "free" for name in (*layers, "head"))
 
 
 def _matched(inputs, units, outputs, copies):
