@@ -21,8 +21,6 @@ import contextlib
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import timing
 from train_step import at_most
@@ -142,7 +140,7 @@ def gradient(given, _):
 
 def memory(given, _):
     """What the compiler says of the peak."""
-    found = _answer(*ours(given, "memory", "--steps", STEPS))
+    found = timing.answer_of(*ours(given, "memory", "--steps", STEPS))
     found["allowed"] = int(1.3 * found["basis"]) + found["product"]
     names = ("lanczos", "basis", "product", "gradient", "allowed")
     title = f"Bytes of temporary buffers and outputs, {STEPS} steps"
@@ -174,7 +172,7 @@ def everything(given, _):
     sizes = ("--images", images, "--microbatch", 500)
     whats = {"gradients": ("gradients", *sizes), "lanczos": ("lanczos", *sizes)}
     answers = turns(given, workers(given, steps, **whats))
-    bytes_of = _answer(*ours(given, "memory", *sizes, "--steps", STEPS))
+    bytes_of = timing.answer_of(*ours(given, "memory", *sizes, "--steps", STEPS))
     found = {name: timing.spread(seconds(rounds)) for name, rounds in answers.items()}
     found["ratio"] = timing.ratio(seconds(answers["lanczos"]), seconds(answers["gradients"]))
     found["peak_bytes"] = bytes_of["lanczos"] + bytes_of["arguments"]
@@ -190,7 +188,7 @@ def everything(given, _):
 
 def export(given, _):
     """Both platforms, alone and together."""
-    found = _answer(*ours(given, "export", "--steps", STEPS))
+    found = timing.answer_of(*ours(given, "export", "--steps", STEPS))
     rows = [(name, result.get("bytes", "-"), result.get("error", "lowers")) for name, result in found.items()]
     print(timing.table("Export of cv.slq", ("platform", "bytes", "result"), rows))
     failed = sum("error" in result for result in found.values())
@@ -211,20 +209,14 @@ def the_case(given):
     """(what case.json says, what reference.json says); both are made where they are not there."""
     case, made_of = ("--case", given.case), given.data_arguments
     if not (given.case / "case.json").exists():
-        _answer("curvature_case.py", "make", *case, *made_of)
+        timing.answer_of("curvature_case.py", "make", *case, *made_of)
     made = json.loads((given.case / "case.json").read_text(encoding="utf-8"))
     file = given.case / "reference.json"
     if not file.exists() or json.loads(file.read_text(encoding="utf-8"))["sha256"] != made["sha256"]:
-        _answer("curvature_case.py", "reference", *case, environment={"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"})
+        timing.answer_of(
+            "curvature_case.py", "reference", *case, environment={"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+        )
     return made, json.loads(file.read_text(encoding="utf-8"))
-
-
-def _answer(script, *arguments, environment=None):
-    """What a script of benchmarks/ prints last."""
-    command = [sys.executable, str(timing.BENCHMARKS / script), *map(str, arguments)]
-    environment = {**os.environ, **(environment or {})}
-    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
-    return json.loads(printed.splitlines()[-1])
 
 
 def options(arguments=None):
@@ -260,7 +252,7 @@ def main(arguments=None):
     print(f"{made['parameters']:,} parameters, seed {made['seed']}, SHA-256 {made['sha256']}\n")
     if not given.peers:
         print("No interpreter for the peers (make bench makes .venv-bench): without hessian-eigenthings.\n")
-    results = {"environment": _answer("curvature_ours.py", "environment"), "case": made}
+    results = {"environment": timing.answer_of("curvature_ours.py", "environment"), "case": made}
     results |= {"quick": given.quick, "rounds": given.rounds}
     given.backend = results["environment"]["backend"]
     targets = []

@@ -15,12 +15,11 @@ import argparse
 import json
 import os
 import pathlib
-import subprocess
-import sys
 from typing import NamedTuple
 
 import roofline
 import timing
+from train_step import at_least
 
 SMALL = {"name": "cnn", "channels": (32, 64), "windows": 3, "padding": "SAME", "pool": "max", "widths": (256,)}
 TWIN = {"name": "cnn", "channels": (32, 64), "windows": (3, 3), "padding": "same", "pool": True, "widths": (256,)}
@@ -76,8 +75,8 @@ def compare(given, name, peak):
     rates = timing.race(teams, given.rounds)
     milliseconds = {team: timing.spread([1e3 / rate for rate in values]) for team, values in rates.items()}
     ratios = {team: timing.ratio(rates["ours"], values) for team, values in rates.items() if team != "ours"}
-    flops = _answer(*ours(case, "flops", 1, 1))["flops"]
-    memory = _answer(*ours(case, "memory", 1, 1))
+    flops = timing.answer_of(*ours(case, "flops", 1, 1))["flops"]
+    memory = timing.answer_of(*ours(case, "memory", 1, 1))
     share = {team: 1e3 * flops / value["median"] / peak for team, value in milliseconds.items()}
     rows = [
         (name if team == "ours" else "", team, milliseconds[team], ratios.get(team, "-"), share[team], "-")
@@ -86,22 +85,12 @@ def compare(given, name, peak):
     rows[0] = (*rows[0][:-1], memory["peak"])
     targets = []
     if "PyTorch" in ratios:
-        targets.append(_at_least(f"{name}: times as fast as PyTorch", 1.0, ratios["PyTorch"]["median"]))
+        targets.append(at_least(f"{name}: times as fast as PyTorch", 1.0, ratios["PyTorch"]["median"]))
     if case.xla_steps:
         factor = ratios["ours, XLA's convolution"]["median"]
-        targets.append(_at_least(f"{name}: times as fast as XLA's convolution", 15.0, factor))
+        targets.append(at_least(f"{name}: times as fast as XLA's convolution", 15.0, factor))
     kept = {"milliseconds": milliseconds, "ratios": ratios, "flops": flops, "share_of_peak": share, "memory": memory}
     return rows, kept, targets
-
-
-def _at_least(name, wanted, found):
-    return {"target": name, "wanted": f">= {wanted:g}", "found": found, "met": found >= wanted}
-
-
-def _answer(script, *arguments):
-    """What a script of benchmarks/ prints last."""
-    command = [sys.executable, str(timing.BENCHMARKS / script), *map(str, arguments)]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
 
 
 def options(arguments=None):
@@ -131,7 +120,7 @@ def main(arguments=None):
     given = options(arguments)
     limits = roofline.measure(given.peers, given.quick)
     peak = limits["all_cores"]["flops_per_second"]
-    results = {"environment": _answer("ours.py", "environment"), "limits": limits, "quick": given.quick}
+    results = {"environment": timing.answer_of("ours.py", "environment"), "limits": limits, "quick": given.quick}
     print(f"Fastest matrix product, all cores: {peak / 1e9:.0f} GFLOP/s\n")
     table, targets = [], []
     header = ("", "", "ms per seed and step", "ours is times as fast", "share of peak", "bytes of one run")

@@ -17,6 +17,7 @@ import time
 __all__ = [
     "Worker",
     "alternate",
+    "answer_of",
     "ask",
     "best_rate",
     "compared",
@@ -48,6 +49,14 @@ def serve(measure):
     print(json.dumps("ready"), file=answers, flush=True)
     for _ in sys.stdin:
         print(json.dumps(measure()), file=answers, flush=True)
+
+
+def answer_of(script, *arguments, environment=None):
+    """What a script of benchmarks/ prints last, as JSON; it runs in a process of its own, with variables added."""
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
+    environment = {**os.environ, **(environment or {})}
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
+    return json.loads(printed.splitlines()[-1])
 
 
 class Worker:

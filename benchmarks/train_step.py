@@ -23,8 +23,6 @@ import functools
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import demo_start
 import roofline
@@ -181,8 +179,7 @@ def _limit_seconds(job, limits, size):
 
 def _ours(*arguments):
     """What ours.py answers."""
-    command = [sys.executable, str(timing.BENCHMARKS / "ours.py"), *map(str, arguments)]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
+    return timing.answer_of("ours.py", *arguments)
 
 
 def options(arguments=None):
