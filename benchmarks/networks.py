@@ -41,8 +41,8 @@ CASES = {
     "cnn28": Case(SMALL, TWIN, (28, 28, 1), 64, 10, 40, 1),
     "cnn32": Case(SMALL, TWIN, (32, 32, 3), 64, 10, 40, 1),
     "paper_cnn": Case({"name": "cnn", "preset": "lyle"}, {"name": "cnn"}),
-    "resnet18_quarter": Case({"name": "resnet18", "width": 0.25}, {"name": "resnet18", "width": 0.25}, steps=2),
-    "resnet18": Case({"name": "resnet18"}, {"name": "resnet18"}, steps=1, torch_steps=2),
+    "resnet18_quarter": Case({"name": "resnet18", "width": 0.25}, {"name": "resnet18", "width": 0.25}, steps=8),
+    "resnet18": Case({"name": "resnet18"}, {"name": "resnet18"}, steps=2, torch_steps=2),
     "vit": Case({"name": "vit"}, {"name": "vit"}),
 }
 

@@ -39,9 +39,9 @@ def forward(x, kernel, geometry):
 
 def to_images(y, kernel, geometry):
     """[B, H, W, C]: one convolution at stride 1 for each phase of the strides, and the phases interleaved."""
-    low, kernel = [low for low, _ in geometry.padding], kernel.swapaxes(2, 3)
+    low = [low for low, _ in geometry.padding]
     if geometry.strides == (1, 1):
-        return _correlate(y, *_mirrored(kernel, low), geometry.image)
+        return _back(y, kernel, low, geometry.image)
     rows, columns = geometry.strides
     size = [-(-(e + p) // s) for e, p, s in zip(geometry.image, low, geometry.strides, strict=True)]
     phases = [[_phase(y, kernel[i::rows, j::columns], size) for j in range(columns)] for i in range(rows)]
@@ -67,24 +67,27 @@ def to_kernel(x, y, geometry):
 def _phase(y, kernel, size):
     """The pixels that see these taps of the kernel, of which there may be none."""
     if 0 in kernel.shape:
-        return jnp.zeros((len(y), *size, kernel.shape[3]), y.dtype)
-    return _correlate(y, *_mirrored(kernel, (0, 0)), size)
+        return jnp.zeros((len(y), *size, kernel.shape[2]), y.dtype)
+    return _back(y, kernel, (0, 0), size)
 
 
-def _mirrored(kernel, low):
-    """The kernel that leads back, and how much padding it needs."""
-    return kernel[::-1, ::-1], (1, 1), [h - 1 - p for h, p in zip(kernel.shape[:2], low, strict=True)]
+def _back(y, kernel, low, size):
+    """The convolution at stride 1 that leads back from units to channels: with the kernel mirrored and transposed."""
+    kernel, low = kernel[::-1, ::-1], [h - 1 - p for h, p in zip(kernel.shape[:2], low, strict=True)]
+    if _suits_winograd(kernel.shape[:2], (1, 1), *kernel.shape[2:], y.dtype):
+        return _winograd(y, kernel, low, size, "ptu,pcu->ptc")  # to transpose the kernel takes longer than the product
+    return _correlate(y, kernel.swapaxes(2, 3), (1, 1), low, size)
 
 
 def _correlate(x, kernel, strides, low, size):
     """`size` outputs, the first of which reads from `low` pixels before the image."""
     window, channels, units = kernel.shape[:2], *kernel.shape[2:]
     if _suits_winograd(window, strides, channels, units, x.dtype):
-        return _winograd(x, kernel, low, size)
+        return _winograd(x, kernel, low, size, "ptc,pcu->ptu")
 
     def products(x):
         taps = _taps(x, window, strides, low, size)
-        if len(taps) * channels <= SUMMED and _is_wide(x.dtype):
+        if channels < CHANNELS and len(taps) * channels <= SUMMED and _is_wide(x.dtype):
             rows = kernel.reshape(-1, channels, units)
             return sum(tap[..., c, None] * row[c] for tap, row in zip(taps, rows, strict=True) for c in range(channels))
         p = jnp.concatenate(taps, -1)  # what each output reads
@@ -132,18 +135,19 @@ def _transforms(taps):
     return tuple(np.array(matrix, float) for matrix in (outputs, kernel, inputs))
 
 
-def _winograd(x, kernel, low, size):
-    """`_correlate` at stride 1."""
-    taps, units = kernel.shape[0], kernel.shape[3]
+def _winograd(x, kernel, low, size, product):
+    """`_correlate` at stride 1; `product` says which of the kernel's last two axes is read (p points, t tiles)."""
+    taps = kernel.shape[0]
     outputs, kernels, inputs = _transforms(taps)
     n, tiles = len(inputs), [-(-extent // M) for extent in size]
-    u = _mix(kernels, [_mix(kernels, list(rows), 0) for rows in kernel.swapaxes(0, 1)], 1).reshape(n * n, -1, units)
+    u = _mix(kernels, [_mix(kernels, list(rows), 0) for rows in kernel.swapaxes(0, 1)], 1)
+    u = u.reshape(n * n, *kernel.shape[2:])
 
     def products(x):
         points = _points(inputs, x, [-p for p in low], tiles)
-        y = jnp.einsum("ptc,pcu->ptu", points, u).reshape(n, n, len(x), *tiles, units)
+        y = jnp.einsum(product, points, u).reshape(n, n, len(x), *tiles, -1)
         y = jnp.stack(_sums(outputs, list(y)), 3)  # [n, B, rows of tiles, m, columns of tiles, U]
-        y = jnp.stack(_sums(outputs, list(y)), 4).reshape(len(x), M * tiles[0], M * tiles[1], units)
+        y = jnp.stack(_sums(outputs, list(y)), 4).reshape(len(x), M * tiles[0], M * tiles[1], -1)
         return y[:, : size[0], : size[1]]
 
     return _over_blocks(products, _examples(TILES, *tiles), x)
@@ -160,13 +164,19 @@ def _winograd_to_kernel(x, y, taps, low):
         return jnp.einsum("ptc,ptu->pcu", read, written)
 
     u = _sum_over_blocks(products, _examples(TILES, *tiles), x, y).reshape(n, n, x.shape[3], y.shape[3])
-    return _mix(kernels.T, [_mix(kernels.T, list(rows), 0) for rows in u.swapaxes(0, 1)], 1)
+
+    def row(weights):
+        return _mix(kernels.T, [sum(weights[i] * u[i, j] for i in range(n)) for j in range(n)], 0)
+
+    # in a loop, because XLA would compute it anew for each moment of an optimizer (a barrier does not hinder it)
+    return lax.map(row, jnp.asarray(kernels.T, u.dtype))
 
 
 def _points(matrix, x, start, tiles):
     """Tiles of an image, from pixel `start` on, times a matrix [n, tile] along both axes: [n n, tiles of all, C]."""
     n, tile = matrix.shape
-    x = _window_of(x, start, [M * (count - 1) + tile for count in tiles])
+    # a pixel more than is read, so that the block is copied: fused with its choice, what follows takes twice as long
+    x = _window_of(x, start, [M * (count - 1) + tile + 1 for count in tiles])
     ends = [M * (count - 1) + 1 for count in tiles]
     rows = _mix(matrix, [x[:, i : i + ends[0] : M] for i in range(tile)], 0)
     both = _mix(matrix, [rows[:, :, :, j : j + ends[1] : M] for j in range(tile)], 1)
