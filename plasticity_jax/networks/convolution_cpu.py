@@ -38,16 +38,27 @@ def forward(x, kernel, geometry):
 
 
 def to_images(y, kernel, geometry):
-    """[B, H, W, C]: one convolution at stride 1 for each phase of the strides, and the phases interleaved."""
+    """[B, H, W, C]: what each tap gives, in one product, summed for each phase of the strides."""
     low = [low for low, _ in geometry.padding]
     if geometry.strides == (1, 1):
         return _back(y, kernel, low, geometry.image)
-    rows, columns = geometry.strides
+    (h, w), channels, (rows, columns) = geometry.window, kernel.shape[2], geometry.strides
     size = [-(-(e + p) // s) for e, p, s in zip(geometry.image, low, geometry.strides, strict=True)]
-    phases = [[_phase(y, kernel[i::rows, j::columns], size) for j in range(columns)] for i in range(rows)]
-    x = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, size, rows, size, columns, C]
-    x = x.reshape(len(y), size[0] * rows, size[1] * columns, -1)
-    return _window_of(x, low, geometry.image)
+
+    def images(y):
+        taps = y.reshape(-1, y.shape[3]) @ kernel.reshape(-1, kernel.shape[3]).T
+        taps = taps.reshape(*y.shape[:3], h, w, channels)
+
+        def phase(row, column):  # which has no taps where the strides are larger than the window
+            places = [(i, j) for i in range(row, h, rows) for j in range(column, w, columns)]
+            seen = [_window_of(taps[:, :, :, i, j], (-(i // rows), -(j // columns)), size) for i, j in places]
+            return sum(seen) if seen else jnp.zeros((len(y), *size, channels), y.dtype)
+
+        x = jnp.stack([jnp.stack([phase(i, j) for j in range(columns)], 3) for i in range(rows)], 2)
+        x = x.reshape(len(y), size[0] * rows, size[1] * columns, channels)
+        return _window_of(x, low, geometry.image)
+
+    return _over_blocks(images, _examples(PATCHES, *y.shape[1:3], *geometry.window, channels), y)
 
 
 def to_kernel(x, y, geometry):
@@ -62,13 +73,6 @@ def to_kernel(x, y, geometry):
 
     found = _sum_over_blocks(products, _examples(PATCHES, *y.shape[1:3], *window, channels), x, y)
     return found.reshape(*window, channels, units)
-
-
-def _phase(y, kernel, size):
-    """The pixels that see these taps of the kernel, of which there may be none."""
-    if 0 in kernel.shape:
-        return jnp.zeros((len(y), *size, kernel.shape[2]), y.dtype)
-    return _back(y, kernel, (0, 0), size)
 
 
 def _back(y, kernel, low, size):
