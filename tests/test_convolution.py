@@ -105,8 +105,11 @@ def test_on_cpu_no_convolution_of_xla_is_left():
 
 
 def test_the_precision_of_products_is_that_of_the_context():
-    with jax.default_matmul_precision("highest"):
-        text = jax.export.export(jax.jit(conv), platforms=["tpu"])(*operands("patches")[0]).mlir_module()
+    def precisely(x, kernel):
+        with jax.default_matmul_precision("highest"):  # over when the program is lowered
+            return conv(x, kernel)
+
+    text = jax.export.export(jax.jit(precisely), platforms=["tpu"])(*operands("patches")[0]).mlir_module()
     assert "precision HIGHEST" in text
 
 
