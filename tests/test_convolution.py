@@ -89,6 +89,27 @@ def test_types():
     assert conv(x.astype(jnp.float16), kernel.astype(jnp.float32)).dtype == jnp.float32
 
 
+def test_gradients_of_16_bits_are_summed_over_blocks_in_32():
+    """Rounded after each block, positive ones would come out smaller the more blocks there are."""
+    x = jax.random.uniform(jax.random.key(0), (512, 16, 16, 2), jnp.bfloat16)
+
+    def gradient(x):
+        kernel = jnp.ones((3, 3, 2, 2), x.dtype)
+        return jax.grad(lambda kernel: jnp.sum(conv(x, kernel)))(kernel).astype(jnp.float32)
+
+    close(jax.jit(gradient)(x), jax.jit(gradient)(x.astype(jnp.float32)), 0.005)
+
+
+def test_strange_operands():
+    x, kernel = operands("patches")[0]
+    with pytest.raises(ValueError, match=r"strides.*0"):
+        conv(x, kernel, (0, 1))
+    with pytest.raises(ValueError, match="int32"):
+        conv(x.astype(jnp.int32), kernel.astype(jnp.int32))
+    x, kernel = operands("winograd 3x3")[0]
+    assert conv(x[:0], kernel).shape == (0, 9, 7, 16)
+
+
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_other_platforms_get_the_convolution_of_xla(platform):
     def gradient(x, kernel):

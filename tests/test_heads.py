@@ -81,6 +81,23 @@ def test_the_best_two_hot_prediction_is_the_target():
     np.testing.assert_allclose(head.objective.predict(Outputs(jnp.asarray(best), {}, {})), target, atol=1e-5)
 
 
+@pytest.mark.parametrize(("low", "high", "bins"), [(99.0, 101.0, 601), (1000.0, 1001.0, 101), (-10.0, 110.0, 601)])
+def test_masses_sum_to_one_far_from_zero(low, high, bins):
+    """Reward problems have targets with an offset (Lyle et al. 2024), where bins are not exact in float32."""
+    targets = jnp.linspace(low, high, 97)
+    q = project(targets[:, None], jnp.ones((97, 1)), bins, low, high)
+    np.testing.assert_allclose(q.sum(-1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(q @ np.arange(bins), (np.float64(targets) - low) * (bins - 1) / (high - low), atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["linear", "dueling", "two_hot", "hl_gauss", "c51"])
+@pytest.mark.parametrize("y", [jnp.array([0.3, 0.7]), jnp.array([[0], [1]])])
+def test_targets_of_another_shape_are_refused(name, y):
+    head = HEADS[name](spec())
+    with pytest.raises(ValueError, match=r"y has the shape .*targets \[B, 3\]"):
+        losses(head, jnp.zeros((2, head.outputs)), y)
+
+
 def test_default_range_has_one_hot_targets_on_bins():
     head = HEADS["two_hot"](spec())
     target = np.eye(CLASSES)[LABELS]
@@ -95,7 +112,7 @@ def test_c51_projects_the_distribution_of_its_batch():
     atoms = draw.uniform(-1.5, 2.5, (B, CLASSES, 4))
     p = special.softmax(draw.normal(size=atoms.shape), -1)
     q = (p[..., None] * sum_of_nearest(atoms)).sum(-2)
-    np.testing.assert_allclose(project(jnp.asarray(atoms), jnp.asarray(p), jnp.asarray(SUPPORT)), q, atol=1e-5)
+    np.testing.assert_allclose(project(jnp.asarray(atoms), jnp.asarray(p), 11, -1.0, 2.0), q, atol=1e-5)
     batch = {"y": LABELS, "atoms": jnp.asarray(atoms), "probabilities": jnp.asarray(p)}
     y = outputs(head)
     np.testing.assert_allclose(head.objective.loss(y, batch), cross_entropy(q, y.y), rtol=1e-4)

@@ -227,7 +227,26 @@ def test_a_mean_over_one_number_is_refused_before_anything_runs(kind):
     train = functools.partial(module.apply, variables, train=True, mutable=["stats"])
     with pytest.raises(ValueError, match=f"norm='{kind}'.*batches of 2 or more"):
         jax.eval_shape(train, jnp.ones((1, 8)))
-    assert jax.eval_shape(train, jnp.ones((1, 2, 2, 8)))[0].shape == (1, 2, 2, 8)  # positions are averaged over too
+    with pytest.raises(ValueError, match="batch of 1"):
+        jax.eval_shape(train, jnp.ones((1, 2, 2, 8)))  # positions alone are one example's statistics
+
+
+def test_spectral_weights_of_zeros_stay_zeros_and_can_leave_them():
+    """A head that starts at 0, or is put there at a boundary."""
+    module, x = Dense(3, "zeros", weights="spectral"), jax.random.normal(KEYED, (5, 4))
+    variables = module.init(KEYED, x)
+
+    def loss(params):
+        y, stats = module.apply({**variables, "params": params}, x, True, mutable=["stats"])
+        return jnp.sum((y - 1) ** 2), stats
+
+    gradient, stats = jax.grad(loss, has_aux=True)(variables["params"])
+    assert 0.1 < float(jnp.abs(gradient["kernel"]).max()) < 100
+    moved = {"params": {**variables["params"], "kernel": 5.0 * jnp.eye(4, 3)}, **stats}
+    for _ in range(30):
+        _, stats = module.apply(moved, x, True, mutable=["stats"])
+        moved = {**moved, **stats}
+    np.testing.assert_allclose(module.apply(moved, x), x[:, :3], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +258,6 @@ def test_a_mean_over_one_number_is_refused_before_anything_runs(kind):
         (Activation("rlu"), "Did you mean 'relu'"),
         (Dense(3, "torch", weights="spectre"), "Did you mean 'spectral'"),
         (Dense(3, "lecun"), "kernel_init='lecun'"),
-        (Dense(3, "zeros", weights="spectral"), "zeros.*no largest singular value"),
     ],
 )
 def test_unknown_names_are_refused(module, words):

@@ -116,6 +116,13 @@ def test_initialisers_have_the_variance_of_their_name(name):
         assert float(jnp.abs(kernel).max()) <= 200**-0.5
 
 
+def test_every_initialiser_of_jax_has_a_name():
+    factories = {name for name in dir(jax.nn.initializers) if not name.startswith("_")}
+    assert factories - {"Initializer", "constant", "variance_scaling"} <= set(
+        KERNELS
+    )  # "ones" with a gain; eight cases
+
+
 def test_torch_biases_and_convolutions_use_the_fan_in():
     bias = bias_initialiser("torch", 25)(KEYED, (4_000,))
     assert 0.19 < float(jnp.abs(bias).max()) <= 0.2

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import flax.linen as nn
@@ -111,7 +112,8 @@ def test_nobody_computes_acts_that_nobody_reads():
     variables = jax.jit(net.init)(KEYED)
     compiled = jax.jit(lambda v: forward(net, v).y).lower(variables).compile().as_text()
     full = jax.jit(lambda v: forward(net, v)).lower(variables).compile().as_text()
-    assert "tanh(f32[3,8,7,4]" not in compiled.replace(" ", "") and compiled.count("tanh") < full.count("tanh")
+    unread = r"f32\[3,8,7,4\]\S* tanh\("  # the act of the first convolution before the pool, which pools first
+    assert re.search(unread, full) and not re.search(unread, compiled)
 
 
 @pytest.mark.parametrize(

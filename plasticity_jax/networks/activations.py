@@ -82,6 +82,6 @@ class Activation(nn.Module):
         check.known("activation", self.name_, ACTIVATIONS)
         if self.name_ != "rational":
             return ACTIVATIONS[self.name_](x)
-        numerator = self.param("numerator", lambda key: jnp.array(NUMERATOR, jnp.float32))
-        denominator = self.param("denominator", lambda key: jnp.array(DENOMINATOR, jnp.float32))
+        numerator = self.param("numerator", lambda key: jnp.array(NUMERATOR))
+        denominator = self.param("denominator", lambda key: jnp.array(DENOMINATOR))
         return rational(x, numerator, denominator)

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution that is fast on every backend, also under a seed axis and inside a scan, and pooling.
+"""Two-dimensional convolution that is fast on CPUs also under a seed axis and inside a scan, and pooling.
 
 XLA's convolution for CPUs is 15 to 50 times slower than it need be where it stands inside a loop or has one kernel per
 seed. There, `conv` is made of matrix products (convolution_cpu.py); on GPU and TPU it is `lax.conv_general_dilated`.
@@ -57,8 +57,10 @@ def conv(x, kernel, strides=(1, 1), padding="SAME"):
       [B, H', W', U].
 
     Raises:
-      ValueError: shapes that do not fit, or an image too small for the window.
+      ValueError: shapes that do not fit, strides below 1, an image too small for the window, whole numbers.
     """
+    for stride in strides:
+        check.whole("strides", stride)
     image, window, strides = x.shape[1:3], kernel.shape[:2], tuple(strides)
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"The kernel reads {kernel.shape[2]} channels, but the images have {x.shape[3]}.")
@@ -67,6 +69,8 @@ def conv(x, kernel, strides=(1, 1), padding="SAME"):
     geometry = Geometry(strides, padding, image, window, jax.config.jax_default_matmul_precision)
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     dtype = jnp.result_type(x, kernel)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"Images and kernel are of the type {dtype}: convert them to floats first.")
     return forward_p.bind(x.astype(dtype), kernel.astype(dtype), geometry=geometry)
 
 

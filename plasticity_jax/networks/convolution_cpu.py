@@ -4,7 +4,7 @@ Three ways, of which the shapes decide:
 
 - Winograd's minimal filtering (Lavin and Gray 2016, arXiv 1509.09308) for square 3x3 and 5x5 windows at stride 1: tiles
   of 2x2 outputs are taken to a space in which the convolution is a product per point, 16 multiplications instead of 36
-  for 3x3, 36 instead of 100 for 5x5.
+  for 3x3, 36 instead of 100 for 5x5. What is exactly 0 by the definition may be rounding noise here.
 - Sums over the taps, for windows of few entries: an image of one to three channels.
 - Patches: the windows side by side, times the kernel. For all else.
 
@@ -149,9 +149,11 @@ def _winograd(x, kernel, low, size, product):
 
     def products(x):
         points = _points(inputs, x, [-p for p in low], tiles)
-        y = jnp.einsum(product, points, u).reshape(n, n, len(x), *tiles, -1)
+        y = jnp.einsum(product, points, u)
+        units = y.shape[2]
+        y = y.reshape(n, n, len(x), *tiles, units)
         y = jnp.stack(_sums(outputs, list(y)), 3)  # [n, B, rows of tiles, m, columns of tiles, U]
-        y = jnp.stack(_sums(outputs, list(y)), 4).reshape(len(x), M * tiles[0], M * tiles[1], -1)
+        y = jnp.stack(_sums(outputs, list(y)), 4).reshape(len(x), M * tiles[0], M * tiles[1], units)
         return y[:, : size[0], : size[1]]
 
     return _over_blocks(products, _examples(TILES, *tiles), x)
@@ -222,12 +224,13 @@ def _over_blocks(f, examples, x):
 
 
 def _sum_over_blocks(f, examples, x, y):
-    """The sum of f over blocks of examples."""
+    """The sum of f over blocks of examples, in 32 bits or more."""
+    dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
     (xs, x), (ys, y) = _split(examples, x), _split(examples, y)
     if xs is None:
         return f(x, y)
     start = jnp.zeros_like(f(xs[0], ys[0])) if x is None else f(x, y)
-    return lax.scan(lambda total, pair: (total + f(*pair), None), start, (xs, ys))[0]
+    return lax.scan(lambda total, pair: (total + f(*pair), None), start.astype(wide), (xs, ys))[0].astype(dtype)
 
 
 def _split(examples, x):

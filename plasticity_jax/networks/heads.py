@@ -109,7 +109,8 @@ def two_hot_head(spec, bins: int = 51, low: float = -0.75, high: float = 1.75, s
     Lyle et al. 2023 (arXiv 2303.01486), section 6.2, give neither bins nor range; the name and encoding are those of
     MuZero (Schrittwieser et al. 2020, arXiv 1911.08265, appendix F).
     """
-    return _categorical(spec["classes"], _support(bins, low, high), smoothing, _two_hot)
+    support = _support(bins, low, high)
+    return _categorical(spec["classes"], support, smoothing, lambda target: _two_hot(target, bins, low, high))
 
 
 def hl_gauss_head(
@@ -135,8 +136,7 @@ def hl_gauss_head(
     width = (high - low) / bins
     edges = low + width * jnp.arange(bins + 1)
 
-    def distribution(target, support):
-        del support
+    def distribution(target):
         z = (edges - jnp.clip(target, low, high)[..., None]) / (spread * width)
         below = jax.scipy.special.ndtr(z)
         return jnp.diff(below) / (below[..., -1:] - below[..., :1])
@@ -157,24 +157,29 @@ def c51_head(spec, bins: int = 51, low: float = -0.75, high: float = 1.75, smoot
     Returns:
       Head with K N outputs; `predict` gives the means [B, K].
     """
-    return _categorical(spec["classes"], _support(bins, low, high), smoothing, _two_hot, projects=True)
+    support = _support(bins, low, high)
+    return _categorical(spec["classes"], support, smoothing, lambda t: _two_hot(t, bins, low, high), projects=True)
 
 
-def project(atoms, probabilities, support):
+def project(atoms, probabilities, bins, low, high):
     """C51's projection: the mass of every atom goes to the two bins beside it, in proportion to their nearness.
 
     Args:
-      atoms: [..., M] values; those outside the support are moved to its ends.
+      atoms: [..., M] values; those outside the range are moved to its ends.
       probabilities: [..., M].
-      support: [N] bins at equal distances.
+      bins, low, high: N bins at equal distances, the first at `low` and the last at `high`.
 
     Returns:
-      [..., N] probabilities. The mean of a distribution inside the support is unchanged.
+      [..., N] probabilities. The mean of a distribution inside the range is unchanged.
 
-    >>> project(jnp.array([0.25, 5.0]), jnp.array([0.5, 0.5]), jnp.array([0.0, 1.0, 2.0])).tolist()
+    >>> project(jnp.array([0.25, 5.0]), jnp.array([0.5, 0.5]), 3, 0.0, 2.0).tolist()
     [0.375, 0.125, 0.5]
     """
-    return jnp.einsum("...m,...mn->...n", probabilities, _two_hot(atoms, support))
+    return _projected(probabilities, _two_hot(atoms, bins, low, high))
+
+
+def _projected(probabilities, encoded):
+    return jnp.einsum("...m,...mn->...n", probabilities, encoded)
 
 
 HEADS = {
@@ -188,8 +193,16 @@ HEADS = {
 
 
 def _targets(batch, size):
-    """[B, K]: the labels' one-hot vectors, or the targets themselves."""
-    return batch["y"] if batch["y"].ndim > 1 else jax.nn.one_hot(batch["y"], size)
+    """[B, K]: the labels' one-hot vectors, or the targets themselves. Raises ValueError where y is neither."""
+    y = batch["y"]
+    if y.ndim == 1 and jnp.issubdtype(y.dtype, jnp.integer):
+        return jax.nn.one_hot(y, size)
+    if y.ndim != 2 or y.shape[1] != size:
+        raise ValueError(
+            f"y has the shape {y.shape} and the type {y.dtype}: give labels [B] of whole numbers, or targets "
+            f"[B, {size}], which has one column for each of the {size} values."
+        )
+    return y
 
 
 def _regression(outputs, size, values):
@@ -202,7 +215,7 @@ def _regression(outputs, size, values):
 
 
 def _categorical(size, support, smoothing, distribution, projects=False):
-    """A head with one softmax over the support for each of K values; distribution(target, support) [..., N]."""
+    """A head with one softmax over the support for each of K values; distribution(target) [..., N]."""
     check.fraction("smoothing", smoothing)
     bins = support.shape[0]
 
@@ -211,9 +224,9 @@ def _categorical(size, support, smoothing, distribution, projects=False):
 
     def loss(outputs, batch):
         if projects and "atoms" in batch:
-            q = project(batch["atoms"], batch["probabilities"], support)
+            q = _projected(batch["probabilities"], distribution(batch["atoms"]))
         else:
-            q = distribution(_targets(batch, size), support)  # [B, K, N]
+            q = distribution(_targets(batch, size))  # [B, K, N]
         q = (1 - smoothing) * q + smoothing / bins
         return -jnp.mean(jnp.sum(q * jax.nn.log_softmax(logits(outputs)), -1), -1)  # [B]
 
@@ -234,10 +247,10 @@ def _support(bins, low, high, centres=False):
     return low + (high - low) / (bins - 1) * jnp.arange(bins)
 
 
-def _two_hot(target, support):
-    """[..., N] for targets [...]: 1 at a bin, falling linearly to 0 at its neighbours."""
-    target = jnp.clip(target, support[0], support[-1])[..., None]
-    return jnp.maximum(0.0, 1.0 - jnp.abs(target - support) / (support[1] - support[0]))
+def _two_hot(target, bins, low, high):
+    """[..., N] for targets [...]: 1 at a bin, falling linearly to 0 at its neighbours. Sums to 1 wherever the range."""
+    place = (jnp.clip(target, low, high) - low) * ((bins - 1) / (high - low))
+    return jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - jnp.arange(bins)))
 
 
 def _is_off(smoothing):

@@ -3,7 +3,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 from jax.nn import initializers
 
 from plasticity_jax import check
@@ -11,7 +10,7 @@ from plasticity_jax import check
 __all__ = ["BIASES", "KERNELS", "bias_initialiser", "kernel_initialiser", "output_initialiser"]
 
 
-def torch_uniform(key, shape, dtype=jnp.float32):
+def torch_uniform(key, shape, dtype=float):
     """U(-1/sqrt(F), 1/sqrt(F)): torch.nn.Linear and Conv2d, whose kaiming_uniform(a=sqrt(5)) comes to this.
 
     It is also DQN's, inherited from Torch 7 ("legacy" in dqn_zoo), for weights and biases.
@@ -20,7 +19,7 @@ def torch_uniform(key, shape, dtype=jnp.float32):
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def mup(key, shape, dtype=jnp.float32):
+def mup(key, shape, dtype=float):
     """N(0, 1/F): the scale of input and hidden weights in the maximal update parametrisation.
 
     Yang et al. 2022, "Tensor Programs V" (arXiv 2203.03466), table 3. A network's output layer gets `mup_output`
@@ -30,12 +29,12 @@ def mup(key, shape, dtype=jnp.float32):
     return jax.random.normal(key, shape, dtype) * _fan_in(shape) ** -0.5
 
 
-def mup_output(key, shape, dtype=jnp.float32):
+def mup_output(key, shape, dtype=float):
     """N(0, 1/F^2): the scale of output weights in the maximal update parametrisation, see `mup`."""
     return jax.random.normal(key, shape, dtype) / _fan_in(shape)
 
 
-def delta_orthogonal(key, shape, dtype=jnp.float32):
+def delta_orthogonal(key, shape, dtype=float):
     """Orthogonal at the centre of the window, zero elsewhere (Xiao et al. 2018, arXiv 1806.05393).
 
     A dense kernel has no window and is orthogonal. A convolution needs at least as many units as channels.
@@ -54,6 +53,7 @@ def _fan_in(shape):
     return math.prod(shape[:-1])
 
 
+# all of jax.nn.initializers: `variance_scaling` as the eight named cases, `constant` as "ones" with a gain
 KERNELS = {
     "lecun_normal": initializers.lecun_normal(),
     "lecun_uniform": initializers.lecun_uniform(),
@@ -95,7 +95,7 @@ def kernel_initialiser(name, gain=1.0):
     draw = KERNELS[name]
     if isinstance(gain, float) and gain == 1.0:
         return draw
-    return lambda key, shape, dtype=jnp.float32: gain * draw(key, shape, dtype)
+    return lambda key, shape, dtype=float: gain * draw(key, shape, dtype)
 
 
 def output_initialiser(name):
@@ -113,4 +113,4 @@ def bias_initialiser(name, fan_in):
     if name == "zeros":
         return initializers.zeros
     bound = fan_in**-0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=float: jax.random.uniform(key, shape, dtype, -bound, bound)

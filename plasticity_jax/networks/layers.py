@@ -110,7 +110,7 @@ def _weights(module, kernel, train):
     standardised         (w - mean) / deviation of each column, to be followed by a norm (Qiao et al. 2019, 1903.10520)
     scaled_standardised  g times the same / sqrt(F), with a learned gain g [U] (Brock et al. 2021, 2101.08692),
                          which keeps the scale of the inputs without a norm
-    spectral             w / its largest singular value (Miyato et al. 2018, 1802.05957)
+    spectral             w / its largest singular value (Miyato et al. 2018, 1802.05957); zeros stay zeros
 
     The numbers are of arXiv. A row of zeros in the kernel reads nothing where weights are free or spectral; where they
     are standardised it reads -mean / deviation, so that units cannot be cut off from such a reader by zeros.
@@ -120,9 +120,8 @@ def _weights(module, kernel, train):
         return kernel
     w = kernel.reshape(-1, kernel.shape[-1])
     if module.weights == "spectral":
-        if module.kernel_init == "zeros":
-            raise ValueError("kernel_init='zeros' has no largest singular value for weights='spectral' to divide by.")
-        return kernel / _largest_singular_value(module, w, train)
+        largest = _largest_singular_value(module, w, train)
+        return kernel / jnp.where(largest > 0, largest, 1.0)
     w = w - jnp.mean(w, 0)
     w = w * jax.lax.rsqrt(jnp.mean(w**2, 0) + 1e-10)  # a unit whose weights are all alike, such as 0, stays at 0
     if module.weights == "scaled_standardised":
@@ -139,16 +138,22 @@ def _largest_singular_value(module, w, train):
     def first():
         u = _unit(jax.random.normal(module.make_rng("params"), (w.shape[1],)))
         for _ in range(FIRST_ITERATIONS):
-            u = _unit(_unit(w @ u) @ w)
+            u = _turned(w, u)
         return u
 
     kept = module.variable("stats", "u", first)
     fixed = jax.lax.stop_gradient(w)
-    u = _unit(_unit(fixed @ kept.value) @ fixed) if train else kept.value
+    u = _turned(fixed, kept.value) if train else kept.value
     if train:
         kept.value = u
     v = _unit(fixed @ u)
     return v @ w @ u
+
+
+def _turned(w, u):
+    """One step of the power iteration from u [U]; u itself where w takes it to 0."""
+    turned = _unit(w @ u) @ w
+    return jnp.where(jnp.any(turned != 0), _unit(turned), u)
 
 
 def _unit(vector):
@@ -187,7 +192,7 @@ class Norm(nn.Module):
     def __call__(self, x, train=False):
         """[B, ..., U] -> the same shape; parameters scale [U] and bias [U], or [copies, U] where there are several.
 
-        Raises ValueError for an unknown name, and in training for a mean over a single number.
+        Raises ValueError for an unknown name, and in training for a mean over a batch of 1.
         """
         check.known("norm", self.kind, NORMS[1:])
         check.known("norm over", self.over, ("channels", "all"))
@@ -227,10 +232,10 @@ class Norm(nn.Module):
         mean = self.variable("stats", "mean", jnp.zeros, self._shape(x))
         if not train:
             return x - mean.value.reshape(-1)
-        if math.prod(x.shape[:-1]) < 2:
+        if len(x) < 2:
             raise ValueError(
-                f"norm={self.kind!r} takes means over the batch, but a batch of 1 has a single number for each unit: "
-                "use batches of 2 or more, or norm='layer'."
+                f"norm={self.kind!r} takes means over the batch, which a batch of 1 does not have: use batches of "
+                "2 or more, or norm='layer'."
             )
         now = jnp.mean(x, tuple(range(x.ndim - 1)))
         mean.value = _running(mean.value, now)
