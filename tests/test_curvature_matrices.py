@@ -214,6 +214,25 @@ def test_a_sequence_is_one_example():
 
 
 @pytest.mark.slow
+def test_products_with_an_iterator_compile_once():
+    """One program for each shape of a batch, also for the next operator of the same loss, as in a training loop."""
+    traced, x = [], jax.random.normal(jax.random.key(0), (6, 3))
+
+    def loss(params, batch):
+        traced.append(None)
+        return jnp.mean(jnp.tanh(batch @ params) ** 2)
+
+    def batches():
+        return [x[:2], x[2:4], x[4:]]
+
+    H = hessian(loss, jnp.ones(3), batches)
+    H @ jnp.ones(3)
+    first = len(traced)
+    H @ jnp.ones(3)
+    hessian(loss, 2 * jnp.ones(3), batches) @ jnp.ones(3)
+    assert len(traced) == first > 0
+
+
 def test_the_host_iterator_equals_memory_and_reports_progress():
     def batches():
         return [tuple(leaf[i : i + 9] for leaf in DATA) for i in range(0, EXAMPLES, 9)]

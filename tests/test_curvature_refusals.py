@@ -237,3 +237,45 @@ def test_pairs_from_elsewhere_need_no_flag():
     np.testing.assert_allclose(
         cv.spectral_sum(cv.slq(diagonal(), 6, 2, key=KEY, deflate=known), jnp.abs).value, 36, rtol=1e-5
     )
+
+
+def test_what_is_no_operator_or_no_spectrum_is_named():
+    for call in (cv.slq, cv.trace, cv.diagonal, cv.frobenius_norm, cv.logdet, cv.eigenpairs):
+        with pytest.raises(ValueError, match="takes an Operator, not a ndarray"):
+            call(np.eye(4), key=KEY)
+    with pytest.raises(ValueError, match="takes an Operator, not a function"):
+        cv.lanczos(lambda v: v, 3, key=KEY)
+    with pytest.raises(ValueError, match="summary takes a Spectrum, not a Operator: call slq first"):
+        cv.summary(diagonal())
+
+
+def test_keys_are_asked_for_at_every_size():
+    """Also where all unit vectors are taken and the key is not needed: the same script runs on larger networks."""
+    for call in (cv.slq, cv.trace, cv.diagonal, cv.frobenius_norm, cv.logdet, cv.eigenpairs):
+        with pytest.raises(ValueError, match=r"key=0 is no key: pass key=jax.random.key\(0\)"):
+            call(diagonal(jnp.arange(1.0, 13.0)), key=0)
+    assert float(cv.trace(diagonal(), key=jax.random.PRNGKey(0)).value) == pytest.approx(36)
+
+
+def test_a_loss_that_is_called_otherwise_is_told_how():
+    x = jnp.ones((4, 2))
+    for loss, data in (
+        (lambda p, x, y: jnp.mean((x @ p - y) ** 2), (x, jnp.ones(4))),
+        (lambda p, batch: jnp.mean((batch[0] @ p - batch[1]) ** 2), [(x, jnp.ones(4)), (x, jnp.ones(4))]),
+    ):
+        with pytest.raises(TypeError) as caught:
+            cv.hessian(loss, jnp.ones(2), data)
+        notes = " ".join(caught.value.__notes__)
+        assert "loss(params, batch)" in notes and "data=lambda: batches" in notes
+
+
+def test_lists_of_numbers_are_not_listed_one_by_one():
+    with pytest.raises(ValueError, match=r"np.asarray") as caught:
+        cv.hessian(lambda p, batch: jnp.sum(p), jnp.ones(2), (jnp.ones((24, 2)), list(range(24))))
+    assert len(str(caught.value)) < 300
+
+
+def test_several_patterns_and_a_divisor():
+    A = cv.operator(lambda v: jax.tree.map(lambda x: 2 * x, v), like={"a": jnp.ones(2), "b": jnp.ones(1)})
+    assert A.restrict(["a", "b"]).size == 3
+    assert ((A / 4) @ {"a": jnp.ones(2), "b": jnp.ones(1)})["a"].tolist() == [0.5, 0.5]

@@ -13,6 +13,8 @@ from plasticity_jax import tree
 
 __all__ = ["average", "count", "host_average", "is_iterator", "precisely", "widen"]
 
+SHOWN = 5  # leaves that an error lists
+
 
 def is_iterator(data):
     """Whether `data` is a function that starts a pass over the data: () -> iterable of batches."""
@@ -31,12 +33,17 @@ def count(data):
     for _, leaf in leaves:
         if not hasattr(leaf, "shape") and not isinstance(leaf, int | float | complex):
             raise ValueError(
-                f"The data holds a {type(leaf).__name__} instead of arrays. For a loader, pass a function that starts "
-                "a new pass over it: data=lambda: loader."
+                f"The data holds a {type(leaf).__name__} instead of arrays: take it out. For a loader, pass a function "
+                "that starts a new pass over it: data=lambda: loader."
             )
     sizes = {tree.path_name(path) or "data": jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for path, leaf in leaves}
     if len(set(sizes.values())) != 1 or None in sizes.values():
-        raise ValueError(f"The leaves of the data must share their leading axis, the examples; it is {sizes}.")
+        shown = ", ".join(f"{name}: {size}" for name, size in list(sizes.items())[:SHOWN])
+        more = f" and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else ""
+        raise ValueError(
+            f"The leaves of the data must share their leading axis, the examples; it is {shown}{more}. Make lists of "
+            "numbers arrays, np.asarray(y)."
+        )
     size = next(iter(sizes.values()))
     if size == 0:
         raise ValueError("The data has no examples.")

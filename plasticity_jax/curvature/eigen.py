@@ -25,8 +25,7 @@ import jax.numpy as jnp
 
 from plasticity_jax import tree
 from plasticity_jax.curvature import rows
-from plasticity_jax.curvature.operators import Operator
-from plasticity_jax.curvature.require import require_rows
+from plasticity_jax.curvature.require import require_key, require_operator, require_rows
 
 __all__ = ["Eigenpairs", "eigenpairs"]
 
@@ -107,6 +106,7 @@ def eigenpairs(
     _require_numbers(tol, max_restarts)
     start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), A.like) if warm_start is None else _sum(A, warm_start)
     key = jax.random.key(0) if key is None else key
+    require_key("eigenpairs", key)
     options = _Options(jnp.asarray(WHICH.index(which)), tol, A.shapes.eps, jnp.asarray(multiplicity), max_restarts)
     if plan.dense:
         return (_dense if A.host else _dense_jitted)(A, options, plan)
@@ -153,8 +153,7 @@ class _State(NamedTuple):
 
 def _plan(A, k, which, ncv, dense):
     """The static part, from checked arguments."""
-    if not isinstance(A, Operator):
-        raise ValueError(f"eigenpairs takes an Operator, not a {type(A).__name__}: see hessian, ggn, operator.")
+    require_operator("eigenpairs", A)
     n = tree.size(A.like)
     if which not in WHICH:
         raise ValueError(f"which={which!r} is unknown: choose one of {', '.join(WHICH)}.")

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from plasticity_jax import tree
 from plasticity_jax.curvature import rows
 from plasticity_jax.curvature.estimate import Estimate, estimate, jackknife, length
-from plasticity_jax.curvature.require import require_counts
+from plasticity_jax.curvature.require import require_counts, require_key, require_operator
 
 __all__ = ["diagonal", "frobenius_norm", "logdet", "trace"]
 
@@ -45,7 +45,7 @@ def trace(A, method="hutchinson", matvecs=64, *, key, sampler=None, probe_batch=
     Args:
       A: Operator of dimension n.
       method: "hutchinson" | "xtrace", see the table above; the latter needs `pip install "plasticity_jax[curvature]"`.
-      matvecs: int >= 1 (xtrace: >= 5), products to spend at most. With n or more of them the result is exact.
+      matvecs: int >= 1 (xtrace: >= 5), products to spend at most. With n or more of them, and no mask, exact.
       key: random key.
       sampler: (key, shape, dtype) -> independent entries of mean 0 and variance 1. None: signs, which have the least
         variance, and for xtrace normal numbers, which alone allow its rescaling of probes ("resphering").
@@ -71,7 +71,7 @@ def trace(A, method="hutchinson", matvecs=64, *, key, sampler=None, probe_batch=
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}.")
-    _require(matvecs, probe_batch)
+    _require(A, matvecs, key, probe_batch)
     if _small(A, matvecs):
         return _exactly(jnp.sum(_samples(A, None, _quadratic, None, probe_batch)), A.size)
     if method == "xtrace":
@@ -88,7 +88,7 @@ def diagonal(A, matvecs=64, *, key, probe_batch=1):
 
     Args:
       A: Operator of dimension n.
-      matvecs: int >= 1, products to spend at most; exact for n or more of them.
+      matvecs: int >= 1, products to spend at most; exact for n or more of them and no mask.
       key: random key.
       probe_batch: as for `trace`.
 
@@ -105,7 +105,7 @@ def diagonal(A, matvecs=64, *, key, probe_batch=1):
     >>> diagonal(A, key=jax.random.key(0)).value.tolist()
     [2.0, 3.0, 4.0]
     """
-    _require(matvecs, probe_batch)
+    _require(A, matvecs, key, probe_batch)
     if _small(A, matvecs):
         return _exactly(_unravel(A)(_samples(A, None, _quadratic, None, probe_batch)), A.size)
     mean, deviation = _moments(A, jax.random.split(key, matvecs), probe_batch)
@@ -123,7 +123,7 @@ def frobenius_norm(A, matvecs=64, *, key, sampler=None, probe_batch=1):
 
     Args:
       A: Operator of dimension n.
-      matvecs: int >= 1, products to spend at most; exact for n or more of them.
+      matvecs: int >= 1, products to spend at most; exact for n or more of them and no mask.
       key: random key.
       sampler, probe_batch: as for `trace`.
 
@@ -138,7 +138,7 @@ def frobenius_norm(A, matvecs=64, *, key, sampler=None, probe_batch=1):
     >>> float(frobenius_norm(A, key=jax.random.key(0)).value)
     5.0
     """
-    _require(matvecs, probe_batch)
+    _require(A, matvecs, key, probe_batch)
     if _small(A, matvecs):
         return _exactly(length(_samples(A, None, _length, None, probe_batch)), A.size)
     keys = jax.random.split(key, matvecs)
@@ -379,5 +379,7 @@ def _length(v, product):
     return rows.norm(product)
 
 
-def _require(matvecs, probe_batch):
+def _require(A, matvecs, key, probe_batch):
+    require_operator("An estimator", A)
+    require_key("An estimator", key)
     require_counts(matvecs=matvecs, probe_batch=probe_batch)

@@ -30,7 +30,7 @@ import numpy as np
 
 from plasticity_jax import tree
 from plasticity_jax.curvature import rows
-from plasticity_jax.curvature.require import require_counts
+from plasticity_jax.curvature.require import require_counts, require_key, require_operator
 
 __all__ = ["Basis", "Lanczos", "lanczos", "ritz", "start_vector"]
 
@@ -103,6 +103,7 @@ def lanczos(A, steps, key=None, v0=None, reorthogonalize="full", keep_basis=True
 
 def clamp_steps(A, steps):
     """The number of steps that can be taken; raises ValueError for less than 1."""
+    require_operator("Lanczos", A)
     require_counts(steps=steps)
     return min(int(steps), tree.size(A.like))
 
@@ -112,6 +113,7 @@ def start_vector(A, key=None, v0=None, sampler=jax.random.normal):
     if v0 is None:
         if key is None:
             raise ValueError("A random start needs key=jax.random.key(...); or pass the first vector, v0=.")
+        require_key("A random start", key)
         v0 = A.random(key, sampler)
     v0 = A.project(A.vector("v0", v0))
     top = rows.largest(v0)  # the length itself may be too large for its type

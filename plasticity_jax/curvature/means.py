@@ -6,6 +6,7 @@ share a forward pass.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -77,22 +78,17 @@ class HostMean:
         """The function v -> mean of the products with v."""
         _require_no_jit(args)
         params, extra = args
-        compiled = jax.jit(self._part)
 
         def product(v):
             _require_no_jit(v)
             v = _like(v, params)
-            return self._average(lambda batch, start: compiled(params, extra, v, batch, start))
+            return self._average(lambda batch, start: _product_of_batch(self.one, params, extra, v, batch, start))
 
         return product
 
-    def _part(self, params, extra, v, batch, start):
-        return precisely(lambda: self.one(params, batch, start, extra, shared=False)(v))()
-
     def gradient(self, args):
         """The mean of `one.gradient`."""
-        compiled = jax.jit(precisely(self.one.gradient))
-        return self._average(lambda batch, start: compiled(args[0], batch))
+        return self._average(lambda batch, start: _gradient_of_batch(self.one, args[0], batch))
 
     def _average(self, f):
         mean, size = host_average(f, self.batches, self.progress)
@@ -103,6 +99,19 @@ class HostMean:
                 "starts the same pass at every call; a generator that exists already can be read only once."
             )
         return mean
+
+
+# functions of the module, so that what is compiled for one operator serves the next one of the same loss
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _product_of_batch(one, params, extra, v, batch, start):
+    return precisely(lambda: one(params, batch, start, extra, shared=False)(v))()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient_of_batch(one, params, batch):
+    return precisely(one.gradient)(params, batch)
 
 
 def _require_no_jit(args):
@@ -136,9 +145,20 @@ def scalar(value):
 
 
 def require_scalar(loss, params, data):
-    """Trace the loss once, so that a loss of another shape is refused before anything is compiled."""
-    if not is_iterator(data):
+    """Trace the loss once, so that a loss of another shape is refused before anything is compiled.
+
+    A loss that cannot be called so gets a note on its error, which says how it is called.
+    """
+    if is_iterator(data):
+        return
+    try:
         jax.eval_shape(lambda p, batch: jnp.asarray(scalar(loss(p, batch))), params, data)
+    except (TypeError, AttributeError, KeyError) as error:
+        error.add_note(
+            "The loss is called as loss(params, batch), where batch has the structure of data. For loss(params, x, y) "
+            "pass lambda params, batch: loss(params, *batch); for a list of batches pass data=lambda: batches."
+        )
+        raise
 
 
 def _like(a, b):

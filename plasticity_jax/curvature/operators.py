@@ -137,6 +137,9 @@ class Operator:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor):
+        return self * (1.0 / divisor)
+
     def __neg__(self):
         return -1.0 * self
 
@@ -165,7 +168,7 @@ class Operator:
         >>> A.restrict("w").size, int(A.restrict({"w": jnp.array([1, 0, 1]), "b": jnp.array([0])}).size)
         (3, 2)
         """
-        if isinstance(where, str) or (isinstance(where, tuple) and all(isinstance(part, str) for part in where)):
+        if isinstance(where, str) or (isinstance(where, tuple | list) and all(isinstance(p, str) for p in where)):
             return self._restrict_to_paths((where,) if isinstance(where, str) else where)
         require_alike("the mask", where, self.like)
         mask = jax.tree.map(lambda leaf: jnp.asarray(leaf) != 0, where)
@@ -209,7 +212,7 @@ class Operator:
         for path, leaf in jax.tree_util.tree_leaves_with_path(diagonal):
             if not isinstance(leaf, jax.core.Tracer) and not bool((jnp.asarray(leaf) > 0).all()):
                 name = tree.path_name(path)
-                raise ValueError(f"diagonal[{name}] has an entry that is not positive: add a small number to it.")
+                raise ValueError(f"diagonal[{name}] is not positive everywhere, or is NaN: add a small number.")
         diagonal = self.vector("the diagonal", diagonal)
         return dataclasses.replace(self, args=(self.args, diagonal), prepare=_Preconditioned(self.prepare))
 

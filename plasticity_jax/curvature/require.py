@@ -6,7 +6,15 @@ import numpy as np
 
 from plasticity_jax import tree
 
-__all__ = ["require_alike", "require_counts", "require_floating", "require_real", "require_rows"]
+__all__ = [
+    "require_alike",
+    "require_counts",
+    "require_floating",
+    "require_key",
+    "require_operator",
+    "require_real",
+    "require_rows",
+]
 
 
 def require_alike(what, value, like):
@@ -53,6 +61,20 @@ def require_counts(**values):
             raise ValueError(f"{name}={value}: choose a whole number, at least 1.")
 
 
+def require_operator(what, A):
+    """Raise ValueError unless A is an Operator."""
+    if not hasattr(A, "prepare"):
+        raise ValueError(f"{what} takes an Operator, not a {type(A).__name__}: see hessian, ggn, operator.")
+
+
+def require_key(what, key):
+    """Raise ValueError unless `key` is a key of jax.random, of the new kind or the old one."""
+    dtype = getattr(key, "dtype", None)
+    old = dtype == np.uint32 and jnp.ndim(key) == 1
+    if not old and (dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"{what} draws random vectors, and key={key!r} is no key: pass key=jax.random.key(0).")
+
+
 def require_floating(what, value):
     """Raise ValueError, with the path, unless all leaves are arrays of real floating numbers, and there is one."""
     leaves = jax.tree_util.tree_leaves_with_path(value)
@@ -62,8 +84,9 @@ def require_floating(what, value):
             kind = f"an array of {dtype}" if dtype is not None else f"a {type(leaf).__name__}"
             raise ValueError(
                 f"{what} holds {kind} at {tree.path_name(path) or 'its only leaf'}, which cannot be "
-                "differentiated. Pass the tree of floating parameters only: nnx.split(model, nnx.Param, ...) or "
-                "eqx.partition(model, eqx.is_inexact_array), and put the rest together inside the loss."
+                "differentiated. Pass the tree of floating parameters only, and put the rest together inside the loss: "
+                "from a dict take this leaf out; params = model.init(key, x) for linen; nnx.split(model, nnx.Param, "
+                "...); eqx.partition(model, eqx.is_inexact_array). A function of params comes before them."
             )
     if sum(leaf.size for _, leaf in leaves) == 0:
         raise ValueError(f"{what} holds no parameters.")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from plasticity_jax import tree
 from plasticity_jax.curvature.lanczos import clamp_steps, lanczos, ritz
-from plasticity_jax.curvature.require import require_counts, require_rows
+from plasticity_jax.curvature.require import require_counts, require_key, require_operator, require_rows
 from plasticity_jax.curvature.spectrum import Spectrum, exact
 
 __all__ = ["slq"]
@@ -50,8 +50,8 @@ def slq(
       Spectrum; `density`, `count`, `spectral_sum`, `summary` read it without further products.
 
     Raises:
-      ValueError: probes, steps or probe_batch < 1, no key, an unknown mode, `dense` above 2,000 parameters or with a
-        mask; outside jit, pairs to deflate that have not converged or are padding.
+      ValueError: no Operator, probes, steps or probe_batch < 1, no key, an unknown mode, `dense` above 2,000 parameters
+        or with a mask; outside jit, pairs to deflate that have not converged or are padding.
 
     >>> from plasticity_jax.curvature.operators import operator
     >>> A = operator(lambda v: v * jnp.arange(1.0, 5.0), like=jnp.zeros(4))
@@ -59,6 +59,7 @@ def slq(
     >>> [round(float(x), 3) for x in s.nodes[0]], round(float(s.weights[0].sum()), 3)
     ([1.0, 2.0, 3.0, 4.0], 1.0)
     """
+    require_operator("slq", A)
     steps = clamp_steps(A, steps)
     require_counts(probes=probes, probe_batch=probe_batch)
     if dense:
@@ -67,8 +68,7 @@ def slq(
         _require_pairs(A, deflate)
         if A.mask is None and len(deflate.values) >= A.size:
             return exact(deflate.values, steps)
-    if key is None:
-        raise ValueError("slq draws random probes: pass key=jax.random.key(...).")
+    require_key("slq", key)
     if reorthogonalize is None:
         item = max(x.dtype.itemsize for x in jax.tree.leaves(A.like))
         basis = steps * tree.size(A.like) * item * min(probe_batch, probes)

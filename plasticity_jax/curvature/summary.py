@@ -96,6 +96,8 @@ def summary(s, e=None, floor=1e-6, delta=0.01, separation=10.0, gap=0.25):
     >>> [round(float(x.value), 3) for x in (report.effective_rank, report.negative_mass, report.zero_mass)]
     [4.0, 0.25, 1.0]
     """
+    if not hasattr(s, "nodes"):
+        raise ValueError(f"summary takes a Spectrum, not a {type(s).__name__}: call slq first.")
     for name, value, top in (("floor", floor, 1.0), ("gap", gap, jnp.inf), ("delta", delta, 1.0)):
         if isinstance(value, int | float) and not 0 <= value < top:
             raise ValueError(f"{name} = {value} must lie in [0, {top:g})")
