@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from masking import assert_wired
 from records import KEYED, SMALL, assert_close, network
 
@@ -74,7 +75,14 @@ def test_a_block_is_its_formula():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"norm": "none", "stem": "imagenet"}, {"activation": "leaky_relu", "width": 1 / 16}]
+    "settings",
+    [
+        {"norm": "none", "stem": "imagenet"},
+        {"activation": "leaky_relu", "width": 1 / 16},
+        # readers with standardised weights read rows of zeros, and writers with spectral ones move all units
+        {"weights": "scaled_standardised", "weights_on": ("stem",)},
+        {"norm": "none", "weights": "spectral", "weights_on": ("head",)},
+    ],
 )
 @pytest.mark.slow
 def test_wiring(settings):
@@ -102,6 +110,28 @@ def test_layers_of_one_stream_share_their_wire():
     assert writers == {("stage2_block0", "shortcut"), ("stage2_block0", "conv1"), ("stage2_block1", "conv1")}
     readers = {path[1:-1] for path, _ in wires["stage2_block0"].reads}
     assert readers == {("stage2_block1", "conv0"), ("stage3_block0", "conv0"), ("stage3_block0", "shortcut")}
+
+
+@pytest.mark.parametrize(("weights", "leaf"), [("scaled_standardised", "/gain"), ("spectral", "/u")])
+@pytest.mark.parametrize("named", [(), ("stem", "stage1_block0/shortcut", "stage2_block1/conv1", "head")])
+def test_weights_are_of_their_kind_in_the_layers_that_are_named(weights, leaf, named):
+    net = small(weights=weights, weights_on=named)
+    variables = jax.eval_shape(net.init, KEYED)
+    paths = (*flatten_dict(variables.params, sep="/"), *flatten_dict(variables.stats, sep="/"))
+    found = {path.removesuffix(leaf) for path in paths if path.endswith(leaf)}
+    hidden = {path.removesuffix("/kernel") for path in paths if path.endswith("/kernel")} - {"head"}
+    assert found == (set(named) or hidden)
+    gains = {"/".join(path[1:-1]) for wire in net.wiring for path in wire.writes if path[-1] == "gain"}
+    assert gains == (found - {"head"} if leaf == "/gain" else set())
+
+
+@pytest.mark.slow
+def test_gain_multiplies_the_kernels_of_hidden_layers():
+    made = (jax.jit(small(gain=gain).init)(KEYED).params for gain in (2.0, 1.0))
+    double, plain = (flatten_dict(params, sep="/") for params in made)
+    for path, leaf in plain.items():
+        factor = 2 if path.endswith("/kernel") and path != "head/kernel" else 1
+        assert_close(double[path], factor * leaf, 1e-6)
 
 
 @pytest.mark.slow
@@ -145,6 +175,9 @@ def test_training_reads_the_batch_and_evaluation_the_averages():
         ({"activation": "crelu"}, "activation='crelu' makes 2 channels"),
         ({"width": 0}, "width=0"),
         ({"zero_init": True, "norm": "none"}, "zero_init=True"),
+        ({"weights": "spectral", "weights_on": ("stage0_block0/shortcut",)}, "weights_on='stage0_block0/shortcut'"),
+        ({"weights_on": ("stem",)}, "weights='free'"),
+        ({"gain": float("nan")}, "gain=nan"),
         ({"kernel_init": "he"}, "kernel_init='he'"),
     ],
 )

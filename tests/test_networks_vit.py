@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from masking import assert_wired
 from records import KEYED, SMALL, assert_close
 
@@ -97,10 +98,43 @@ def test_positions_tell_patches_apart():
     assert np.abs(a - b).max() > 1e-4
 
 
-@pytest.mark.parametrize("settings", [{"activation": "crelu", "pool": "mean"}, {"norm": "none", "heads": 4}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation": "crelu", "pool": "mean"},
+        {"norm": "none", "heads": 4},
+        # readers with standardised weights read rows of zeros, and writers with spectral ones move all units
+        {"weights": "scaled_standardised", "weights_on": ("patches", "block0/value", "block1/up")},
+        pytest.param(
+            {"weights": "spectral", "weights_on": ("block0/query", "block0/out", "block1/down", "head")},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
 def test_wiring(settings):
     net = small(**settings)
     assert_wired(net, jax.jit(net.init)(KEYED), IMAGES, KEYED)
+
+
+@pytest.mark.parametrize(("weights", "leaf"), [("scaled_standardised", "/gain"), ("spectral", "/u")])
+@pytest.mark.parametrize("named", [(), ("patches", "block0/value", "block1/down", "head")])
+def test_weights_are_of_their_kind_in_the_layers_that_are_named(weights, leaf, named):
+    net = small(weights=weights, weights_on=named)
+    variables = jax.eval_shape(net.init, KEYED)
+    paths = (*flatten_dict(variables.params, sep="/"), *flatten_dict(variables.stats, sep="/"))
+    found = {path.removesuffix(leaf) for path in paths if path.endswith(leaf)}
+    hidden = {path.removesuffix("/kernel") for path in paths if path.endswith("/kernel")} - {"head"}
+    assert found == (set(named) or hidden)
+    gains = {"/".join(path[1:-1]) for wire in net.wiring for path in wire.writes if path[-1] == "gain"}
+    assert gains == ({path for path in found if path.endswith(("/value", "/up"))} if leaf == "/gain" else set())
+
+
+def test_gain_multiplies_the_kernels_of_hidden_layers():
+    made = (jax.jit(small(gain=gain, depth=1).init)(KEYED).params for gain in (2.0, 1.0))
+    double, plain = (flatten_dict(params, sep="/") for params in made)
+    for path, leaf in plain.items():
+        factor = 2 if path.endswith("/kernel") and path != "head/kernel" else 1
+        assert_close(double[path], factor * leaf, 1e-6)
 
 
 def test_width_scales_dimensions_and_units():
@@ -121,6 +155,9 @@ def test_width_scales_dimensions_and_units():
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"pool": "cls"}, "pool='cls'"),
         ({"norm": "batch"}, "norm='batch'"),
+        ({"weights": "spectral", "weights_on": ("block2/up",)}, "weights_on='block2/up'"),
+        ({"weights_on": ("patches",)}, "weights='free'"),
+        ({"gain": float("nan")}, "gain=nan"),
         ({"activation": "gellu"}, "Did you mean 'gelu'"),
     ],
 )

@@ -5,18 +5,20 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from plasticity_jax import check
 from plasticity_jax.base import Network, Outputs, Wire
 from plasticity_jax.networks.activations import BOUNDS, COPIES, Activation
 from plasticity_jax.networks.initialisers import kernel_initialiser, output_initialiser
-from plasticity_jax.networks.layers import Conv, Dense, Norm, check_layers, layer_writes
+from plasticity_jax.networks.layers import Conv, Dense, Norm, check_layers, layer_writes, special_weights
 from plasticity_jax.networks.record import pure
 from plasticity_jax.networks.shapes import image_size, moved, scaled
 
 __all__ = ["vit"]
 
 POOLS = ("class", "mean")
+PARTS = ("query", "key", "value", "out", "up", "down")  # layers of a block
 
 
 def vit(
@@ -33,8 +35,11 @@ def vit(
     width: int | float = 1,
     activation: str = "gelu",
     norm: str = "layer",
+    weights: str = "free",
+    weights_on: tuple = (),
     kernel_init: str = "xavier_uniform",
     bias_init: str = "zeros",
+    gain: float = 1.0,
     head_init: str = "",
     head_gain: float = 1.0,
 ):
@@ -64,9 +69,14 @@ def vit(
       width: multiplies `dim` and `feedforward`, rounded; the number of heads stays.
       activation: of the feed-forward part, a name in `networks.activations.ACTIVATIONS`.
       norm: "layer", "rms" or "none", over the channels of each token.
+      weights: "free", "spectral", "standardised" or "scaled_standardised", as in `networks.layers`; a unit of query,
+        key and value is a channel of all heads.
+      weights_on: the names of the layers that `weights` holds for: "patches", "block0/query", "block0/key",
+        "block0/value", "block0/out", "block0/up", "block0/down" and so on, "head"; (): all of these but the head.
       kernel_init: a name in `networks.initialisers.KERNELS`. Positions are drawn from N(0, 0.02^2), the class token
         starts at 0.
       bias_init: "zeros", "torch" or "dqn".
+      gain: factor of the initial kernels of hidden layers.
       head_init: as `kernel_init`, for the head; "" for the same ("mup_output" where that is "mup").
       head_gain: factor of the initial kernel of the head.
 
@@ -75,7 +85,8 @@ def vit(
       all heads' values before (preacts) and after (acts) attention has mixed them over tokens, which the output
       projection reads; and `block0/up`, the feed-forward units before and after the activation, without dropout. Model
       dimensions are no units: each norm mixes them, so that none can be cut out by itself, and no layer's
-      non-linearity acts on them.
+      non-linearity acts on them. The wiring holds as it stands for weights that are free or spectral: the mean of
+      standardised weights brings a row of zeros back.
 
     Raises:
       ValueError: unknown names, sizes below 1, images smaller than a patch, heads that do not divide D.
@@ -86,7 +97,7 @@ def vit(
     >>> {layer: units.shape for layer, units in found.acts.items()}
     {'block0/value': (2, 82, 16), 'block0/up': (2, 82, 32)}
     """
-    check_layers(activation, "none", "before", kernel_init, bias_init)
+    check_layers(activation, "none", "before", kernel_init, bias_init, weights)
     check.known("norm", norm, ("layer", "rms", "none"))
     check.known("pool", pool, POOLS)
     check.fraction("dropout", dropout)
@@ -98,30 +109,49 @@ def vit(
     dim, feedforward = scaled("dim", dim, width), scaled("feedforward", feedforward, width)
     if dim % heads:
         raise ValueError(f"heads={heads} does not divide the {dim} model dimensions.")
+    check.finite("gain", gain)
     check.finite("head_gain", head_gain)
     head_init = head_init or output_initialiser(kernel_init)
     kernel_initialiser(head_init)
-    common = _Layers(dim, feedforward, heads, activation, norm, kernel_init, bias_init, dropout)
-    module = _ViT(outputs, patch, stride, depth, pool, common, head_init, head_gain)
+    names = ("patches", *(f"block{i}/{part}" for i in range(depth) for part in PARTS))
+    inits = (kernel_init, gain), (head_init, head_gain), bias_init
+    special = special_weights(weights, weights_on, names)
+    common = _Layers(dim, feedforward, heads, activation, norm, *inits, special, dropout)
+    module = _ViT(outputs, patch, stride, depth, pool, common)
     bounds = {f"block{i}/up": BOUNDS[activation] for i in range(depth) if activation in BOUNDS}
-    return Network(*pure(module, input_shape), _wiring(depth, activation), bounds)
+    return Network(*pure(module, input_shape), _wiring(depth, common), bounds)
 
 
 class _Layers(NamedTuple):
-    """What all blocks have in common."""
+    """What all layers have in common."""
 
     dim: int
     feedforward: int
     heads: int
     activation: str
     norm: str
-    kernel_init: str
+    hidden_init: tuple  # (name, gain)
+    head_init: tuple
     bias_init: str
+    special: FrozenDict  # name of a layer whose weights are not free -> their kind
     dropout: float
 
-    def dense(self, units, name):
-        # a bias of the keys adds the same to all scores of a query, which softmax takes away: its gradient is noise
-        return Dense(units, self.kernel_init, self.bias_init, name != "key", name=name)
+    def weights_in(self, name):
+        """The kind of weights of the layer of this name."""
+        return self.special.get(name, "free")
+
+    def parameters(self, name):
+        """Keyword arguments of the layer of this name, such as block0/key; the module is called key."""
+        kernel_init, gain = self.head_init if name == "head" else self.hidden_init
+        return {
+            "kernel_init": kernel_init,
+            "gain": gain,
+            "bias_init": self.bias_init,
+            # a bias of the keys adds the same to all scores of a query, which softmax takes away: its gradient is noise
+            "use_bias": not name.endswith("/key"),
+            "weights": self.weights_in(name),
+            "name": name.split("/")[-1],
+        }
 
     def normed(self, name, x):
         return x if self.norm == "none" else Norm(self.norm, name=name)(x)
@@ -141,15 +171,12 @@ class _ViT(nn.Module):
     depth: int
     pool: str
     layers: _Layers
-    head_init: str
-    head_gain: float
 
     @nn.compact
     def __call__(self, x, train=False):
         common = self.layers
         windows = {"window": (self.patch,) * 2, "strides": (self.stride,) * 2, "padding": "VALID"}
-        inits = {"kernel_init": common.kernel_init, "bias_init": common.bias_init}
-        x = Conv(common.dim, **windows, **inits, name="patches")(x, train)
+        x = Conv(common.dim, **windows, **common.parameters("patches"))(x, train)
         x = x.reshape(len(x), -1, common.dim)
         if self.pool == "class":
             token = self.param("token", nn.initializers.zeros, (1, 1, common.dim))
@@ -163,8 +190,7 @@ class _ViT(nn.Module):
                 preacts[f"block{i}/{layer}"], acts[f"block{i}/{layer}"] = z, h
         x = common.normed("norm", x)
         x = x[:, 0] if self.pool == "class" else jnp.mean(x, 1)
-        head = Dense(self.outputs, self.head_init, common.bias_init, gain=self.head_gain, name="head")
-        return Outputs(head(x, train), acts, preacts)
+        return Outputs(Dense(self.outputs, **common.parameters("head"))(x, train), acts, preacts)
 
 
 class _Block(nn.Module):
@@ -175,15 +201,18 @@ class _Block(nn.Module):
         """[B, T, D] -> the same, and {layer: (preacts, acts)}."""
         common, found = self.layers, {}
         z = common.normed("norm0", x)
-        query, key, value = (common.dense(common.dim, name)(z, train) for name in ("query", "key", "value"))
+        query, key, value = (self._dense(common.dim, name)(z, train) for name in ("query", "key", "value"))
         h = attention(*(self._by_head(a) for a in (query, key, value))).reshape(value.shape)
         found["value"] = value, h
-        x = x + common.dropped(self, common.dense(common.dim, "out")(h, train), train)
-        z = common.dense(common.feedforward, "up")(common.normed("norm1", x), train)
+        x = x + common.dropped(self, self._dense(common.dim, "out")(h, train), train)
+        z = self._dense(common.feedforward, "up")(common.normed("norm1", x), train)
         h = Activation(common.activation, name="act")(z)
         found["up"] = z, h
-        y = common.dense(common.dim, "down")(common.dropped(self, h, train), train)
+        y = self._dense(common.dim, "down")(common.dropped(self, h, train), train)
         return x + common.dropped(self, y, train), found
+
+    def _dense(self, units, name):
+        return Dense(units, **self.layers.parameters(f"{self.name}/{name}"))
 
     def _by_head(self, x):
         return x.reshape(*x.shape[:2], self.layers.heads, -1)
@@ -195,10 +224,11 @@ def attention(query, key, value):
     return jnp.einsum("bnij,bjnd->bind", jax.nn.softmax(scores), value)
 
 
-def _wiring(depth, activation):
+def _wiring(depth, common):
     wires = []
     for i in range(depth):
-        for layer, reader, copies in (("value", "out", 1), ("up", "down", COPIES[activation])):
+        for layer, reader, copies in (("value", "out", 1), ("up", "down", COPIES[common.activation])):
             reads = ((("params", f"block{i}", reader, "kernel"), copies),)
-            wires.append(Wire(f"block{i}/{layer}", layer_writes((f"block{i}", layer)), reads))
+            name = f"block{i}/{layer}"
+            wires.append(Wire(name, layer_writes((f"block{i}", layer), common.weights_in(name)), reads))
     return tuple(wires)
