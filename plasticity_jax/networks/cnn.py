@@ -3,6 +3,7 @@
 Letters: B examples, H x W pixels, C channels, U units of a layer.
 """
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -20,6 +21,7 @@ from plasticity_jax.networks.layers import (
     check_layers,
     has_bias,
     layer_writes,
+    matched,
     norm_writes,
     special_weights,
 )
@@ -105,7 +107,8 @@ def cnn(
       weights: "free", "spectral", "standardised" or "scaled_standardised", as in `networks.layers`.
       weights_on: the names of the layers that `weights` holds for, such as ("conv0",); (): all hidden layers. The 2023
         paper has the spectral norm on "the initial linear layer".
-      copies: "keep" or "share" the units where an activation makes copies of them (`networks.layers.units_of`).
+      copies: "keep" or "share" the units where an activation makes copies of them (`networks.layers.units_of`), or
+        "match" the number of parameters, as for `mlp`.
       kernel_init: a name in `networks.initialisers.KERNELS`.
       bias_init: "zeros", "torch" or "dqn".
       gain: factor of the initial kernels of hidden layers.
@@ -148,6 +151,8 @@ def cnn(
     convs = _convs(full, width, activation, copies)
     image = _last_image(image_size(input_shape), convs)
     widths = tuple(scaled("widths", units, width, activation, copies) for units in full["widths"])
+    if copies == "match":
+        convs, widths = _matched(convs, widths, COPIES[activation], image, input_shape[2], outputs)
     names = tuple([f"conv{i}" for i in range(len(convs))] + [f"fc{i}" for i in range(len(widths))])
     check.finite("gain", gain)
     check.finite("head_gain", head_gain)
@@ -271,6 +276,13 @@ def _convs(full, width, activation, copies):
         units = scaled("channels", channels, width, activation, copies)
         convs.append(_Convolution(units, (window,) * 2, (stride,) * 2, full["padding"], pool, *pooled))
     return tuple(convs)
+
+
+def _matched(convs, widths, copies, image, channels, outputs):
+    """(convs, widths) with as many parameters as without copies."""
+    places = (*(math.prod(c.window) for c in convs), math.prod(image))
+    units = matched((*(c.units for c in convs), *widths), copies, channels, outputs, places)
+    return tuple(c._replace(units=u) for c, u in zip(convs, units, strict=False)), units[len(convs) :]
 
 
 def _last_image(image, convs):

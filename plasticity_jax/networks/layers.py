@@ -24,6 +24,7 @@ __all__ = [
     "check_layers",
     "has_bias",
     "layer_writes",
+    "matched",
     "norm_writes",
     "special_weights",
     "units_of",
@@ -33,7 +34,7 @@ WEIGHTS = ("free", "standardised", "scaled_standardised", "spectral")
 CENTRED = ("batch", "hybrid")  # norms that take away the batch's mean, and a bias before them with it
 NORMS = ("none", "layer", "rms", "group", *CENTRED)
 PLACES = ("before", "after")
-WIDTHS = ("keep", "share")
+WIDTHS = ("keep", "share", "match")
 EPSILON = 1e-5  # inside every root of a norm, as in torch
 MOMENTUM = 0.1  # of running statistics, as in torch: the weight of the newest batch
 GROUPS, GROUP_SIZE = 32, 16  # at most so many groups, of at least so many numbers
@@ -307,6 +308,34 @@ def units_of(width, multiplier=1.0, activation="relu", copies="keep"):
     """
     units = width * multiplier / (COPIES[activation] if copies == "share" else 1)
     return max(1, round(units))
+
+
+def matched(units, copies, inputs, outputs, places=()):
+    """Units that, `copies` of each, come nearest below the weights and biases of these units without copies.
+
+    One factor for all of them, as Kumar et al. 2023 do (arXiv 2308.11958).
+
+    Args:
+      units: of each hidden layer.
+      copies: that the activation makes of a unit.
+      inputs, outputs: channels of the input, and units of the head.
+      places: where a layer reads each channel: the entries of its window, or the positions of an image. One number for
+        each of the first layers, the head included; 1 for the others.
+    """
+    places = (*places, *(1 for _ in range(len(units) + 1 - len(places))))
+
+    def count(units, copies):
+        read = [inputs, *(copies * u for u in units)]
+        return sum((p * r + 1) * u for p, r, u in zip(places, read, (*units, outputs), strict=True))
+
+    def shrunk(factor):
+        return tuple(units_of(u, factor) for u in units)
+
+    low, high = 1 / copies, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if count(shrunk(middle), copies) <= count(units, 1) else (low, middle)
+    return shrunk(low)
 
 
 def has_bias(norm, norm_place):

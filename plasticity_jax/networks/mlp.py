@@ -14,6 +14,7 @@ from plasticity_jax.networks.layers import (
     check_layers,
     has_bias,
     layer_writes,
+    matched,
     norm_writes,
     special_weights,
     units_of,
@@ -21,8 +22,6 @@ from plasticity_jax.networks.layers import (
 from plasticity_jax.networks.record import pure
 
 __all__ = ["linear", "mlp"]
-
-WIDTHS = ("keep", "share", "match")
 
 
 def mlp(
@@ -83,8 +82,7 @@ def mlp(
     >>> network.apply(jax.random.key(1), variables, jnp.zeros((4, 8, 8, 1)), False)[0].y.shape
     (4, 10)
     """
-    check.known("copies", copies, WIDTHS)
-    check_layers(activation, norm, norm_place, kernel_init, bias_init, weights)
+    check_layers(activation, norm, norm_place, kernel_init, bias_init, weights, copies)
     head_init = head_init or output_initialiser(kernel_init)
     kernel_initialiser(head_init)
     check.whole("outputs", outputs)
@@ -98,7 +96,7 @@ def mlp(
     check.finite("head_gain", head_gain)
     units = tuple(units_of(u, width, activation, copies) for u in widths)
     if copies == "match":
-        units = _matched(math.prod(input_shape), units, outputs, COPIES[activation])
+        units = matched(units, COPIES[activation], math.prod(input_shape), outputs)
     module = _MLP(
         units,
         outputs,
@@ -167,23 +165,6 @@ class _MLP(nn.Module):
         if x.shape[-1] == width:
             return x
         return Dense(width, self.kernel_init, use_bias=False, gain=self.gain, name=f"skip{i}")(x)
-
-
-def _matched(inputs, units, outputs, copies):
-    """Units that, `copies` of each, come nearest below the weights and biases of these units without copies."""
-
-    def count(units, copies):
-        fan_in = [inputs, *(copies * u for u in units)]
-        return sum((f + 1) * u for f, u in zip(fan_in, (*units, outputs), strict=True))
-
-    def shrunk(factor):
-        return tuple(units_of(u, factor) for u in units)
-
-    low, high = 1 / copies, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if count(shrunk(middle), copies) <= count(units, 1) else (low, middle)
-    return shrunk(low)
 
 
 def _wiring(module):
