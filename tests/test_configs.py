@@ -34,7 +34,10 @@ def spec_for(block):
     return spec_of(found.arrays, found.classes)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if "cifar" in path.stem else (), id=path.stem) for path in FILES],
+)
 def test_every_preset_and_variant_builds(path):
     source = module(path)
     assert {"smoke", "laptop"} <= set(source.PRESETS)

@@ -154,7 +154,7 @@ class TestStreams:
         assert all(np.size(constant) < 100 for constant in traced.consts)
 
 
-@pytest.mark.parametrize("name", slowly(NETWORKS, "resnet18", "vit"))
+@pytest.mark.parametrize("name", slowly(NETWORKS, "cnn", "resnet18", "vit"))
 class TestNetworks:
     def test_jit_vmap_trace(self, name):
         x = batch(two_keys()[0])["x"]

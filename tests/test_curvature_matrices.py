@@ -125,7 +125,7 @@ def losses(params):
 DATA = (X, LABELS)
 
 
-@pytest.mark.parametrize("microbatch", [None, 5, 8, 22, 23, 100])
+@pytest.mark.parametrize("microbatch", [5, *(pytest.param(m, marks=pytest.mark.slow) for m in (None, 8, 22, 23, 100))])
 def test_the_hessian_of_a_network_by_any_microbatch(microbatch):
     """Of 23 examples these leave 3, 7, 1 and no examples for the last one: a mean of means would be wrong."""
     close(hessian(loss, PARAMS, DATA, microbatch=microbatch).dense(), reference()[0])
@@ -344,6 +344,7 @@ assert (product["a"].dtype, product["b"].dtype) == (np.float64, np.float64)
 """)
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one():
     run(
         """

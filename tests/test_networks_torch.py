@@ -25,7 +25,9 @@ PAPERS = {  # as large as in the papers, but for the width of the widest
 }
 
 
-@pytest.mark.parametrize("name", twins.SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "resnet18" else ()) for name in twins.SMALL]
+)
 def test_values_and_gradients_are_those_that_torch_gave(name):
     case, path = twins.SMALL[name], twins.DATA / f"torch_{name}.npz"
     assert path.stat().st_size < 200_000

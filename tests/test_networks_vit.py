@@ -129,6 +129,7 @@ def test_weights_are_of_their_kind_in_the_layers_that_are_named(weights, leaf, n
     assert gains == ({path for path in found if path.endswith(("/value", "/up"))} if leaf == "/gain" else set())
 
 
+@pytest.mark.slow
 def test_gain_multiplies_the_kernels_of_hidden_layers():
     made = (jax.jit(small(gain=gain, depth=1).init)(KEYED).params for gain in (2.0, 1.0))
     double, plain = (flatten_dict(params, sep="/") for params in made)

@@ -92,7 +92,10 @@ def test_a_second_call_returns_at_once(undisturbed, monkeypatch):
     assert before == {p: p.read_bytes() for p in undisturbed.rglob("*") if p.is_file() and p.name != "lock"}
 
 
-@pytest.mark.parametrize(("segments", "tasks"), [(3, [1, 2]), (4, [1, 2])], ids=["between tasks", "inside tasks"])
+@pytest.mark.parametrize(
+    ("segments", "tasks"),
+    [pytest.param(3, [1, 2], marks=pytest.mark.slow, id="between tasks"), pytest.param(4, [1, 2], id="inside tasks")],
+)
 def test_stopped_and_resumed(undisturbed, tmp_path, segments, tasks, monkeypatch):
     seen, advanced = [], []
 
@@ -163,6 +166,7 @@ def test_crashes_between_two_writes(undisturbed, tmp_path, owner, name, calls):
     assert_same_bits(tmp_path / "x", undisturbed)
 
 
+@pytest.mark.slow
 def test_a_crash_with_half_of_the_numbers_written(undisturbed, tmp_path, monkeypatch):
     whole = Results.write
 

@@ -248,6 +248,7 @@ def lanes(result, chosen):
     return jax.tree.map(lambda a: np.asarray(a)[list(chosen)], (states, metrics, measured))
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_gives_the_same_bits():
     assert_same(run_programs(4, 1, 1), run_programs(4, 2, 1))
 

@@ -67,6 +67,7 @@ def test_jit_equals_eager(loop, eager, name):
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
+@pytest.mark.slow
 def test_vmap_equals_a_loop(loop, mapped, name):
     for metric, values in mapped[name][1].items():
         expected = np.stack([run[name][1][metric] for run in loop])
@@ -85,7 +86,9 @@ def test_dims_agree_with_the_shapes(toy, loop, name):
         assert dims in layers or (name == "spectrum" and set(dims) == {"probe", "node"})
 
 
-@pytest.mark.parametrize("name", DIAGNOSTICS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "spectrum" else ()) for name in DIAGNOSTICS]
+)
 def test_nothing_is_written_and_nothing_is_lost(toy, case, name):
     learner, snapshot = case
     diagnostic = _make(toy, name)
