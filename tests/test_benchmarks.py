@@ -88,6 +88,7 @@ def test_our_programs_give_positive_numbers():
     assert min(boundary["boundary_seconds"], boundary["task_seconds"], *boundary["each_seconds"].values()) > 0
 
 
+@pytest.mark.slow
 def test_memory_counts_states_and_not_the_data():
     found = ours.memory(ours.configuration(**TINY, runs=2, devices=1))
     assert found["data"] == 24 * (784 + 4) + 10 * (784 + 4)

@@ -170,6 +170,7 @@ def lanes(matrices, which):
     return jax.vmap(lambda m: iterate(matrix_operator(m), which=which))(matrices)
 
 
+@pytest.mark.slow
 def test_breakdown_with_healthy_and_broken_lanes_mixed():
     names = [name for name in BREAKDOWN if name != "huge"]
     matrices = np.stack([*(BREAKDOWN[name] for name in names), np.full((N, N), np.nan)]).astype(np.float32)

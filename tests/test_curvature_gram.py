@@ -96,6 +96,7 @@ def test_bfloat16_parameters_are_accumulated_in_float32(key):
     np.testing.assert_allclose(c, cosines(gradients(low, data)), atol=2e-2)
 
 
+@pytest.mark.slow
 def test_gram_and_kernel_under_jit_and_vmap(key):
     params, data = problem(key)
     memory = bytes_for(params, 8)

@@ -126,6 +126,7 @@ def first(s, steps):
     return s._replace(nodes=jnp.asarray(nodes), weights=jnp.asarray(weights), live=jnp.asarray(weights > 0))
 
 
+@pytest.mark.slow
 def test_goe():
     """Its trace is nearly zero, so that only an absolute error makes sense."""
     matrix = krylov.wigner()

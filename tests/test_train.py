@@ -298,6 +298,7 @@ def test_a_setting_of_the_grid_acts_on_its_run():
     assert abs(measured["final_loss"][0] - plain["final_loss"][0]) > 1e-3  # rate 1e-3
 
 
+@pytest.mark.slow
 def test_a_subject_is_measured_in_place_of_the_learner():
     mesh = sweep.runs_mesh(2, 1)
     programs = sweep.programs(make, mesh)
