@@ -17,7 +17,7 @@ steps (400 epochs), with 30 seeds (the source reports 10), and has not been run 
 Variants: `plain`, without a norm, or with ResNet-18 with its batch norm, and `layer_norm` before each activation.
 Nothing was tuned on these numbers.
 
-Time: about 15 minutes a variant of `:laptop` on 2 busy cores; 6 minutes a task of `:laptop_resnet18` on 2 idle ones.
+Time on 2 busy cores: about 15 minutes a variant of `:laptop`, 12 to 14 minutes a task of `:laptop_resnet18`.
 
 Expect, real CIFAR-10, `plain`, of which two tasks of five have been run, seeds 0-3, final training accuracy:
 `:laptop`           task 1: 1.000 four times; task 2: 1.000, 0.608, 0.470, 0.995

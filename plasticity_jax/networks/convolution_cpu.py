@@ -181,7 +181,7 @@ def _winograd_to_kernel(x, y, taps, low):
 def _points(matrix, x, start, tiles):
     """Tiles of an image, from pixel `start` on, times a matrix [n, tile] along both axes: [n n, tiles of all, C]."""
     n, tile = matrix.shape
-    # a pixel more than is read, so that the block is copied: fused with its choice, what follows takes twice as long
+    # a pixel more than is read, so that the block is copied: fused with its choice, what follows takes a quarter longer
     x = _window_of(x, start, [M * (count - 1) + tile + 1 for count in tiles])
     ends = [M * (count - 1) + 1 for count in tiles]
     rows = _mix(matrix, [x[:, i : i + ends[0] : M] for i in range(tile)], 0)
