@@ -91,6 +91,8 @@ class Stream(NamedTuple):
     sample: Callable  # (key, state, data, step) -> batch  step: since the task began
     evaluate: Callable  # (state, data, split) -> batch    fixed inputs of this task; split "train" | "test"
     steps: Callable  # (task) -> int                       length of a task; plain Python, the same for all runs
+    outputs: int = 0  # classes or values to predict; 0: the classes of the data
+    input_shape: tuple = ()  # of one input; (): that of the data's images
 
 
 class Learner(NamedTuple):
@@ -143,7 +145,7 @@ class Intervention(NamedTuple):
 class Diagnostic(NamedTuple):
     """Anything measured at a boundary. It may not write."""
 
-    init: Callable  # (learner, snapshot) -> state
+    init: Callable  # (key, learner, snapshot) -> state    key: for what is drawn once per run; at step 0
     apply: Callable  # (key, state, learner, snapshot) -> (state, {name: array})
     dims: dict  # name -> {dimension: labels} after (run, task): {}, {"layer": ("fc0", "fc1")}, {"node": range(64)}
 

@@ -38,6 +38,7 @@ DEFAULTS = {
     "seeds": 8,
     "first_seed": 0,
     "tasks": 10,
+    "memory_gb": 1.0,  # what measuring may take on a device beside states and data: diagnostics work in parts for it
     "segment_steps": 0,  # optimizer steps of one compiled segment; 0: the longest that divides every task, <= 10,000
     "data": {"name": "digits", "dir": ""},
     "stream": {"name": "random_labels"},
@@ -149,6 +150,7 @@ def _check_counts(config):
     check.between("first_seed + seeds", config["first_seed"] + config["seeds"], 1, 2**32)
     for key in ("runs_per_batch", "devices"):
         check.whole(f"parallel.{key}", config["parallel"][key], low=0)
+    check.positive("memory_gb", config["memory_gb"])
     check.positive("checkpoint.minutes", config["checkpoint"]["minutes"])
 
 
@@ -278,9 +280,11 @@ def json_copy(config):
 
 def _experiment(config, spec):
     """All records of one run, each made from its block and from the records before it."""
-    offered = {"spec": spec, "input_shape": spec["train"]["x"].shape[1:]}
-    offered["stream"] = _call("stream", config["stream"], offered)
-    offered["horizon"] = Horizon(config["tasks"], offered["stream"].steps)
+    stream = _call("stream", config["stream"], {"spec": spec})
+    spec = {**spec, "classes": stream.outputs or spec["classes"]}  # what is predicted is for the stream to say
+    input_shape = stream.input_shape or spec["train"]["x"].shape[1:]
+    offered = {"spec": spec, "stream": stream, "input_shape": input_shape, "memory_gb": config["memory_gb"]}
+    offered["horizon"] = Horizon(config["tasks"], stream.steps)
     head = _call("head", config["head"], offered)
     offered |= {"outputs": head.outputs, "objective": head.objective}
     offered["network"] = _call("network", config["network"], offered)
@@ -288,11 +292,11 @@ def _experiment(config, spec):
     offered["optimizer"] = scheduled(_call("optimizer", config["optimizer"], offered), factor)
     parts = {name: _intervention(block, offered) for name, block in config["interventions"].items()}
     offered["intervention"] = chain(**parts)
-    lengths = tuple(offered["stream"].steps(task) for task in range(config["tasks"]))
+    lengths = tuple(stream.steps(task) for task in range(config["tasks"]))
     trainer = supervised(
         offered["network"],
         offered["objective"],
-        offered["stream"],
+        stream,
         offered["optimizer"],
         _segment_steps(config["segment_steps"], lengths),
         offered["intervention"],

@@ -30,6 +30,7 @@ class Purpose(enum.IntEnum):
     DIAGNOSTIC = 10
     ADVANCE = 11  # the gradient that boundary hooks may read
     MEASURE = 12  # the gradient and update that diagnostics may read
+    DIAGNOSTIC_INIT = 13  # what a diagnostic draws once per run
 
 
 def for_step(key, purpose, step=0):

@@ -65,7 +65,10 @@ def programs(make, mesh, runs_per_batch=1):
             experiment = make(settings)
             state = experiment.trainer.init(key, data)
             snapshot = experiment.trainer.snapshot(state, data, _start())
-            return (), (state, {n: d.init(state.learner, snapshot) for n, d in experiment.diagnostics.items()})
+            key, memory = for_step(key, Purpose.DIAGNOSTIC_INIT), {}
+            for name, diagnostic in experiment.diagnostics.items():
+                memory[name] = diagnostic.init(_named(key, name), state.learner, snapshot)
+            return (), (state, memory)
 
         return over(one)(settings, (), keys, data)[1]
 
@@ -91,8 +94,7 @@ def programs(make, mesh, runs_per_batch=1):
             key, metrics = for_step(state.key, Purpose.DIAGNOSTIC, clock.step), {}
             for name in names:
                 apply = experiment.diagnostics[name].apply
-                own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-                memory[name], found = apply(own, memory[name], state.learner, snapshot)
+                memory[name], found = apply(_named(key, name), memory[name], state.learner, snapshot)
                 metrics |= found
             return memory, metrics
 
@@ -120,6 +122,11 @@ def batch_size(wanted, runs, mesh, bytes_per_run):
     limit = (device.memory_stats() or {}).get("bytes_limit")
     most = local if limit is None else max(1, min(local, int(MEMORY_SHARE * limit / max(bytes_per_run(), 1))))
     return -(-local // -(-local // most))
+
+
+def _named(key, name):
+    """The key of one diagnostic: by name, so that adding another leaves its draws alone."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def _start():

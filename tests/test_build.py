@@ -78,7 +78,7 @@ def test_diagnostics_are_added_to_the_defaults_and_taken_out_by_every_0():
 
 
 def largest(network, scale: float = 1.0):
-    return Diagnostic(lambda learner, snapshot: (), lambda *a: ((), {"largest": scale}), {"largest": {}})
+    return Diagnostic(lambda key, learner, snapshot: (), lambda *a: ((), {"largest": scale}), {"largest": {}})
 
 
 def test_own_factories_are_named_by_their_path():

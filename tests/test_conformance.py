@@ -28,7 +28,7 @@ from records import (
     spec,
 )
 
-from plasticity_jax.base import Learner, Snapshot
+from plasticity_jax.base import Intervention, Learner, Snapshot
 from plasticity_jax.build import REGISTRIES, _call, complete
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.host.checkpoint import Checkpoints
@@ -264,6 +264,8 @@ class TestDiagnostics:
     def member(self, name, member_network=None):
         block = complete({"diagnostics": {name: {"every": 1, **QUICK.get(name, {})}}})["diagnostics"][name]
         offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
+        offered |= {"optimizer": optax.adam(1e-2), "stream": stream("random_labels"), "memory_gb": 0.1}
+        offered |= {"intervention": Intervention()}
         return _call("diagnostics", block, offered)
 
     def objective(self):
@@ -274,7 +276,7 @@ class TestDiagnostics:
 
         def f(situation):
             key, learner, snapshot = situation
-            return member.apply(key, member.init(learner, snapshot), learner, snapshot)
+            return member.apply(key, member.init(key, learner, snapshot), learner, snapshot)
 
         return f
 
@@ -292,7 +294,7 @@ class TestDiagnostics:
     def test_state_keeps_its_structure(self, name):
         key, learner, snapshot = lane(situations(), 0)
         member = self.member(name)
-        state = member.init(learner, snapshot)
+        state = member.init(key, learner, snapshot)
         keeps_structure(state, member.apply(key, state, learner, snapshot)[0])
 
 

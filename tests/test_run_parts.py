@@ -37,4 +37,4 @@ def broken(network):
     def apply(key, state, learner, snapshot):
         raise TypeError("cannot be traced")
 
-    return Diagnostic(lambda learner, snapshot: (), apply, {"broken": {}})
+    return Diagnostic(lambda key, learner, snapshot: (), apply, {"broken": {}})

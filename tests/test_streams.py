@@ -134,7 +134,7 @@ class TestRandomLabels:
         states = tasks(random_labels(spec(300), 8, 5, images=300), 3, arrays(300))
         assert all((s.rows == states[0].rows).all() for s in states)
         for a, b in itertools.pairwise(states):
-            same = float((a.labels == b.labels).mean())
+            same = float((a.change == b.change).mean())
             assert abs(same - 1 / 3) < 0.14  # 5 standard deviations of 300 draws
             assert (a.order != b.order).any()
 
@@ -142,18 +142,18 @@ class TestRandomLabels:
         data = arrays(60)
         states = tasks(random_labels(spec(60), 8, 5, images=60, labels="permuted"), 3, data)
         own = np.bincount(np.asarray(data["train"]["y"]), minlength=3)
-        assert all((np.bincount(np.asarray(s.labels), minlength=3) == own).all() for s in states)
-        assert (states[0].labels != data["train"]["y"]).any() and (states[1].labels != states[0].labels).any()
+        assert all((np.bincount(np.asarray(s.change), minlength=3) == own).all() for s in states)
+        assert (states[0].change != data["train"]["y"]).any() and (states[1].change != states[0].change).any()
 
     @pytest.mark.parametrize("labels", ["independent", "permuted"])
     @pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
     def test_fraction_bounds_what_changes(self, labels, fraction):
         states = tasks(random_labels(spec(60), 8, 5, images=60, labels=labels, fraction=fraction), 4, arrays(60))
-        changed = [int((a.labels != b.labels).sum()) for a, b in itertools.pairwise(states)]
+        changed = [int((a.change != b.change).sum()) for a, b in itertools.pairwise(states)]
         assert all(c <= round(60 * fraction) for c in changed)
         assert (max(changed) > 0) == (fraction > 0)
         first = tasks(random_labels(spec(60), 8, 5, images=60, labels=labels), 1, arrays(60))[0]
-        assert (states[0].labels == first.labels).all()  # the first task draws all labels whatever the fraction
+        assert (states[0].change == first.change).all()  # the first task draws all labels whatever the fraction
 
     def test_a_batch_is_the_images_with_their_labels(self):
         data, stream = arrays(), random_labels(spec(), 8, 5, images=18, mean=0.5, std=0.5)
@@ -162,13 +162,13 @@ class TestRandomLabels:
         index, _ = order.shuffled(state.order, jnp.int32(2), 18, 5)
         images = np.asarray(data["train"]["x"])[np.asarray(state.rows)[index]]
         np.testing.assert_allclose(batch["x"], (images / 255 - 0.5) / 0.5, atol=1e-6)
-        assert (batch["y"] == state.labels[index]).all()
+        assert (batch["y"] == state.change[index]).all()
 
     def test_evaluation_is_on_the_tasks_own_inputs_and_there_is_no_test_set(self):
         data, stream = arrays(), random_labels(spec(), 8, 5, images=18, evaluation=10)
         state = stream.init(KEY, data)
         batch = stream.evaluate(state, data, "train")
-        assert batch["x"].shape == (10, SIDE, SIDE, 1) and (batch["y"] == state.labels[:10]).all()
+        assert batch["x"].shape == (10, SIDE, SIDE, 1) and (batch["y"] == state.change[:10]).all()
         assert stream.evaluate(state, data, "test")["weight"].sum() == 0
 
 
@@ -177,7 +177,7 @@ class TestPermutedPixels:
         data = arrays()
         stream = permuted_pixels(spec(), 12, 5, images=0)
         for state in tasks(stream, 3, data):
-            pixels = np.asarray(state.pixels)
+            pixels = np.asarray(state.change)
             assert sorted(pixels) == list(range(SIDE * SIDE))
             for split in ("train", "test"):
                 batch = stream.evaluate(state, data, split)
@@ -187,7 +187,7 @@ class TestPermutedPixels:
 
     def test_the_first_task_can_be_left_alone(self):
         states = tasks(permuted_pixels(spec(), 12, 5, images=0, first_identity=True), 2, arrays())
-        assert (states[0].pixels == np.arange(SIDE * SIDE)).all() and (states[1].pixels != states[0].pixels).any()
+        assert (states[0].change == np.arange(SIDE * SIDE)).all() and (states[1].change != states[0].change).any()
 
     def test_online_permuted_mnist_shows_each_image_once(self):
         """Dohare et al. 2024: batch 1, as many steps as images."""

@@ -141,7 +141,7 @@ def test_boundary_hooks_act_between_tasks_on_the_new_task():
     assert_same(params, state.learner.variables.params)
     first = stream().sample(for_step(KEY, Purpose.BATCH, STEPS), new.source, arrays(), jnp.int32(0))
     assert (labels == first["y"]).all()
-    assert (new.source.labels != state.source.labels).any() and (new.source.rows == state.source.rows).all()
+    assert (new.source.change != state.source.change).any() and (new.source.rows == state.source.rows).all()
 
 
 def test_task_sequence_and_initial_weights_do_not_depend_on_the_method():
@@ -165,7 +165,7 @@ def test_a_diverged_run_goes_back_to_the_start_of_its_segment_and_stays_there():
     assert np.isnan(metrics[1]["online_accuracy"]) and np.isnan(metrics[1]["online_loss"])
     next_task = jax.jit(member.advance)(broken, arrays(), clock(STEPS, 1, STEPS))
     assert_same(next_task.learner, state.learner)
-    assert (next_task.source.labels != state.source.labels).any()  # its tasks go on
+    assert (next_task.source.change != state.source.change).any()  # its tasks go on
 
 
 def test_a_run_that_diverged_before_reports_nothing():

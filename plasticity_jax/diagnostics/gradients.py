@@ -34,7 +34,7 @@ def gradients():
         }
 
     names = ("gradient_norm", "update_ratio", "effective_learning_rate")
-    return Diagnostic(lambda learner, snapshot: (), apply, {name: {} for name in names})
+    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names})
 
 
 def effective_learning_rate(updates, gradients, params):

@@ -47,4 +47,4 @@ def performance(network, objective):
         }
 
     names = ("final_accuracy", "final_loss", "test_accuracy")
-    return Diagnostic(lambda learner, snapshot: (), apply, {name: {} for name in names})
+    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names})

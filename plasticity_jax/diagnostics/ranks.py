@@ -62,7 +62,7 @@ def ranks(network, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8
             found.append(spectra.ranks_of(spectra.singular_values(features), rows, delta, epsilon))
         return state, {name: stack([rank[name] for rank in found]) for name in NAMES}
 
-    return Diagnostic(lambda learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
+    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
 
 
 def feature_matrix(acts, weight, max_rows: int = 8192):

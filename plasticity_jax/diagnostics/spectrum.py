@@ -72,4 +72,4 @@ def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int =
     scalars = ("sharpness", "hessian_condition", "hessian_effective_rank", "negative_curvature")
     nodes = {"probe": range(probes), "node": range(steps)}
     dims = {name: {} for name in scalars} | {"hessian_nodes": nodes, "hessian_weights": nodes}
-    return Diagnostic(lambda learner, snapshot: (), apply, dims)
+    return Diagnostic(lambda key, learner, snapshot: (), apply, dims)

@@ -73,7 +73,7 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
         found = [measure(snapshot.outputs, snapshot.batch["weight"], layer) for layer in layers]
         return state, {name: stack([fractions[name] for fractions in found]) for name in NAMES}
 
-    return Diagnostic(lambda learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
+    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
 
 
 def rows_of(values, weight, width):

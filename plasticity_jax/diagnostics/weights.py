@@ -56,7 +56,9 @@ def weights(network, delta: float = 0.01):
         }
 
     per_layer = {name: {"layer": layers} for name in ("layer_weight_norm", "spectral_norm", "weight_rank")}
-    return Diagnostic(lambda learner, snapshot: (), apply, {"weight_norm": {}, "distance_from_init": {}, **per_layer})
+    return Diagnostic(
+        lambda key, learner, snapshot: (), apply, {"weight_norm": {}, "distance_from_init": {}, **per_layer}
+    )
 
 
 def as_matrix(kernel):

@@ -1,15 +1,95 @@
 """What every stream over images shares: which images a run sees, how they are scaled, what is evaluated.
 
-Images stay uint8 on the device and are scaled when a batch is drawn. Letters: N images of the data set, n images of
-the run, B examples of a batch, H, W, C height, width, channels.
+A stream is an order of examples and a `Change`: what happens to images and labels from task to task. Images stay uint8
+on the device and are scaled when a batch is drawn. Letters: N images of the data set, n images of the run, B examples
+of a batch, H, W, C height, width, channels.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from plasticity_jax import check
+from plasticity_jax.base import Array, PyTree, Stream
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.streams import order as orders
 
-__all__ = ["batch_of", "check_images", "draw_rows", "scale"]
+__all__ = ["Change", "ImagesState", "batch_of", "check_images", "draw_rows", "image_stream", "scale"]
+
+ORDER = 2  # what the key of a task is folded with for its shuffles; a change may fold it with 0 and 1
+
+
+class Change(NamedTuple):
+    """One kind of non-stationarity: pure functions, written for one run."""
+
+    init: Callable  # (key, y) -> state               the first task; y [n] the data set's labels of the run's images
+    advance: Callable  # (key, state) -> state        the next task
+    apply: Callable  # (state, x, y, index, step) -> (x, y)   index [B]: which of the run's images; step: of the task
+    by_image: bool = False  # it draws something for each image of the run, and so says nothing of a test set
+
+
+class ImagesState(NamedTuple):
+    """One task of one run."""
+
+    rows: Array  # [n] int32 which images of the data set; constant for ever
+    change: PyTree  # what the change has drawn
+    order: Array  # [16] uint32 what this task's shuffles are computed from
+
+
+def image_stream(spec, change, steps, batch, images, order, mean, std, evaluation, outputs=0):
+    """A stream over fixed images of which a `Change` makes the tasks.
+
+    Args:
+      spec: shapes of the data.
+      change: Change.
+      steps: optimizer steps of a task.
+      batch: B, at most `images`; 1 is fine.
+      images: n, drawn once per run without replacement from the training set; 0 takes the whole of it.
+      order: "shuffled", "shuffled_ragged" or "independent"; see streams/order.py.
+      mean, std: pixels become (x / 255 - mean) / std; one number, or one per channel.
+      evaluation: at most so many images of each split are evaluated at a boundary, as they are at the task's end.
+      outputs: classes or values to predict; 0: the classes of the data.
+
+    Returns:
+      Stream over data {"train": {"x": [N, H, W, C] uint8, "y": [N] int32}, "test": {...}}.
+
+    Raises:
+      ValueError: more images than the data set has, a batch that is larger than a task, unknown names.
+    """
+    images = check_images(images, spec, evaluation, mean, std)
+    orders.check_order(order, images, batch, steps)
+    draw = orders.ORDERS[order]
+
+    def init(key, data):
+        rows = draw_rows(for_step(key, Purpose.STREAM), data, images)
+        task_key = for_step(key, Purpose.TASK, 0)
+        own = data["train"]["y"][rows].astype(jnp.int32)
+        return ImagesState(rows, change.init(task_key, own), orders.words(jax.random.fold_in(task_key, ORDER)))
+
+    def advance(key, state, data):
+        words = orders.words(jax.random.fold_in(key, ORDER))
+        return state._replace(change=change.advance(key, state.change), order=words)
+
+    def show(part, rows, index, change_state, step):
+        x = scale(part["x"][rows], mean, std)
+        return change.apply(change_state, x, part["y"][rows].astype(jnp.int32), index, step)
+
+    def sample(key, state, data, step):
+        index, weight = draw(state.order, step, images, batch)
+        return batch_of(*show(data["train"], state.rows[index], index, state.change, step), weight)
+
+    def evaluate(state, data, split):
+        has_test = split == "train" or not change.by_image
+        part, rows = data["train"], state.rows[: min(images, evaluation)]
+        if split == "test" and has_test:
+            part, rows = data["test"], jnp.arange(min(data["test"]["x"].shape[0], evaluation))
+        rows = rows if has_test else rows[:1]  # an image of weight 0
+        weight = jnp.full(len(rows), float(has_test))
+        return batch_of(*show(part, rows, jnp.arange(len(rows)), state.change, jnp.int32(steps)), weight)
+
+    return Stream(init, advance, sample, evaluate, lambda task: steps, outputs or spec["classes"])
 
 
 def draw_rows(key, data, images):
@@ -27,7 +107,7 @@ def scale(x, mean, std):
 
 
 def batch_of(x, y, weight=None):
-    """A batch: dict of "x" [B, H, W, C] float32, "y" [B], "weight" [B] float32 (ones by default)."""
+    """A batch: dict of "x" [B, H, W, C] float32, "y" [B] or [B, K], "weight" [B] float32 (ones by default)."""
     return {"x": x, "y": y, "weight": jnp.ones(x.shape[0]) if weight is None else weight}
 
 

@@ -31,7 +31,7 @@ def measure(toy):
     def measure(key):
         learner, snapshot = toy.case(key)
         return {
-            name: family.apply(key, family.init(learner, snapshot), learner, snapshot)
+            name: family.apply(key, family.init(key, learner, snapshot), learner, snapshot)
             for name, family in families.items()
         }
 
@@ -92,7 +92,9 @@ def test_dims_agree_with_the_shapes(toy, loop, name):
 def test_nothing_is_written_and_nothing_is_lost(toy, case, name):
     learner, snapshot = case
     diagnostic = _make(toy, name)
-    state, metrics = diagnostic.apply(jax.random.key(0), diagnostic.init(learner, snapshot), learner, snapshot)
+    state, metrics = diagnostic.apply(
+        jax.random.key(0), diagnostic.init(jax.random.key(0), learner, snapshot), learner, snapshot
+    )
     assert state == ()
     unknown = {metric for metric, value in metrics.items() if np.any(np.isnan(value))}
     assert unknown <= {"saturated_fraction"}  # relu has no bounds
