@@ -12,13 +12,11 @@ Each prints one JSON object. With --serve, `speed` waits for lines on stdin and 
 import argparse
 import functools
 import json
-import math
 import statistics
 import time
 
 import jax
 import jax.export
-import jax.extend.core
 import numpy as np
 import timing
 
@@ -26,6 +24,7 @@ from plasticity_jax import cli, run
 from plasticity_jax.base import Clock
 from plasticity_jax.build import COSTLY, build, spec_of
 from plasticity_jax.diagnostics import DIAGNOSTICS
+from plasticity_jax.flops import matrix_flops
 from plasticity_jax.host import environment
 from plasticity_jax.networks import layers
 from plasticity_jax.networks.convolution import LAYOUT
@@ -150,24 +149,7 @@ def flops(config):
     """FLOPs of the matrix products and convolutions of one seed and step, whatever way they are computed."""
     job, states, _ = prepared({**config, "seeds": 1})
     jaxpr = jax.make_jaxpr(job.programs.run_segment)(job.settings, states, job.data, _clock(0))
-    return {"flops": _flops(jaxpr.jaxpr) / config["segment_steps"]}
-
-
-def _flops(jaxpr):
-    """Of a jaxpr and all that it calls; a scan counts once for each round."""
-    total = 0
-    for eqn in jaxpr.eqns:
-        shapes = [v.aval.shape for v in (*eqn.invars, *eqn.outvars)]
-        if eqn.primitive.name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            total += 2 * math.prod(shapes[-1]) * math.prod(shapes[0][i] for i in contracted)
-        elif eqn.primitive.name.startswith("conv_to_") or eqn.primitive.name == "conv":
-            outputs = shapes[{"conv": 2, "conv_to_images": 0, "conv_to_kernel": 1}[eqn.primitive.name]]
-            kernel = shapes[{"conv": 1, "conv_to_images": 1, "conv_to_kernel": 2}[eqn.primitive.name]]
-            total += 2 * math.prod(outputs[:3]) * math.prod(kernel)
-        inner = sum(_flops(sub) for sub in jax.extend.core.jaxprs_in_params(eqn.params))
-        total += inner * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else inner
-    return total
+    return {"flops": matrix_flops(jaxpr) / config["segment_steps"]}
 
 
 def export(config, choices=(("tpu",), ("cuda",), ("tpu", "cuda"))):

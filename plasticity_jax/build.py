@@ -50,6 +50,7 @@ DEFAULTS = {
     "diagnostics": {name: {"every": 0} if name in COSTLY else {} for name in DIAGNOSTICS},
     "grid": (),
     "parallel": {"runs_per_batch": 0, "devices": 0},
+    "online": {"parts": 10, "plasticity_every": 100},
     "checkpoint": {"keep": "newest:2", "minutes": 10.0},
     "log": {"tensorboard": False, "wandb": ""},
 }
@@ -77,6 +78,7 @@ class Plan(NamedTuple):
     lengths: tuple  # optimizer steps of each task
     segment_steps: int
     every: dict  # diagnostic -> measured after each so many tasks
+    every_segments: dict  # diagnostic -> and inside these tasks after each so many segments; 0: at their ends only
 
 
 def build(config, spec):
@@ -111,7 +113,7 @@ def build(config, spec):
         {path: np.array([point[path] for _, point in runs]) for path in axes},
         lengths,
         _segment_steps(config["segment_steps"], lengths),
-        {name: block["every"] for name, block in config["diagnostics"].items()},
+        *({name: block[key] for name, block in config["diagnostics"].items()} for key in ("every", "every_segments")),
     )
 
 
@@ -148,6 +150,8 @@ def _check_counts(config):
     for key in ("first_seed", "segment_steps"):
         check.whole(key, config[key], low=0)
     check.between("first_seed + seeds", config["first_seed"] + config["seeds"], 1, 2**32)
+    check.whole("online.parts", config["online"]["parts"])
+    check.whole("online.plasticity_every", config["online"]["plasticity_every"], low=0)
     for key in ("runs_per_batch", "devices"):
         check.whole(f"parallel.{key}", config["parallel"][key], low=0)
     check.positive("memory_gb", config["memory_gb"])
@@ -176,7 +180,7 @@ def _component(path, kind, block, default_name):
         raise ValueError(f"{path}={block!r}, but it must be a block of settings such as {{'name': {default_name!r}}}.")
     own = {"name": default_name}
     if kind == "diagnostics":
-        own["every"] = 1
+        own |= {"every": 1, "every_segments": 0}
     if kind == "interventions":
         own |= {"every": 1, "at": "step"}
     block = {**own, **block}
@@ -193,6 +197,8 @@ def _component(path, kind, block, default_name):
         full[name] = _typed(f"{path}.{name}", full[name], hints.get(name, type(settings[name])))
     if "every" in own:
         check.whole(f"{path}.every", full["every"], low=0 if kind == "diagnostics" else 1)
+    if "every_segments" in own:
+        check.whole(f"{path}.every_segments", full["every_segments"], low=0)
     if "at" in own:
         check.known(f"{path}.at", full["at"], ("step", "boundary"))
     return full
@@ -300,6 +306,7 @@ def _experiment(config, spec):
         offered["optimizer"],
         _segment_steps(config["segment_steps"], lengths),
         offered["intervention"],
+        **config["online"],
     )
     diagnostics = {name: _call("diagnostics", block, offered) for name, block in config["diagnostics"].items()}
     _check_names(diagnostics)

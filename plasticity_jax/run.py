@@ -21,6 +21,8 @@ from plasticity_jax.host.checkpoint import Checkpoints, parse_keep
 from plasticity_jax.host.progress import Progress
 from plasticity_jax.host.results import Results
 from plasticity_jax.keys import for_seeds
+from plasticity_jax.measuring import Measuring
+from plasticity_jax.train import online_dims
 
 __all__ = ["Job", "load_data", "prepare", "run", "sweep"]
 
@@ -166,10 +168,11 @@ class _Session:
 
     def __init__(self, job, dims, workdir, status):
         self.job, self.plan, self.status = job, job.plan, status
-        self.ends, self.online = np.cumsum(job.plan.lengths), []
+        self.ends, self.online, self.measured = np.cumsum(job.plan.lengths), [], {}
         self.results = Results(workdir / "metrics.zarr", dims, _coordinates(self.plan), len(self.ends))
         boundaries = {int(end): task + 1 for task, end in enumerate(self.ends)}
         self.checkpoints = Checkpoints(workdir / "checkpoints", self.plan.config["checkpoint"]["keep"], boundaries)
+        self.measuring = Measuring(job, workdir / "costs.json")
         self.saved_at = time.monotonic()
         self._restore()
         self.write_log, self.close_log = log.open_writers(self.plan.config["log"], workdir, self.plan.config)
@@ -220,6 +223,7 @@ class _Session:
                 self.states = self.job.programs.advance(self.job.settings, self.states, self.job.data, self.clock)
             while self.step < self.ends[self.task]:
                 self._segment(progress)
+                self._measure()
                 stopping = asked_to_stop()  # asked once: a signal that comes now must find the next save
                 if self.step < self.ends[self.task] and (stopping or self._is_late()):
                     self._save()
@@ -228,26 +232,31 @@ class _Session:
             self._boundary()
 
     def _segment(self, progress):
-        job = self.job
+        job, began = self.job, time.perf_counter()
         self.states, online = job.programs.run_segment(job.settings, self.states, job.data, self.clock)
         online = jax.device_get(online)
+        self.measuring.trained(time.perf_counter() - began)
         self.results.write(self.task, online, segment=(self.step - self.start) // self.plan.segment_steps)
         self.online.append(online)
         self.step += self.plan.segment_steps
         progress.advance(self.plan.segment_steps, f"task {self.task + 1} of {len(self.ends)}")
 
+    def _measure(self):
+        """What is due after the segment that has just been trained."""
+        segment = (self.step - self.start) // self.plan.segment_steps - 1
+        for name in self.measuring.due(self.task, segment):
+            self.diagnostics[name], found = self.measuring.measure(name, self.states, self.diagnostics, self.clock)
+            inside = self.plan.every_segments[name] > 0
+            self.results.write(self.task, found, segment=segment if inside else None)
+            self.measured |= found
+
     def _boundary(self):
-        """Measure, write the numbers, then the checkpoint: it is never ahead of them."""
-        job = self.job
-        names = tuple(name for name, period in self.plan.every.items() if (self.task + 1) % period == 0)
-        self.diagnostics, metrics = job.programs.measure(
-            job.settings, self.states, self.diagnostics, job.data, self.clock, names
-        )
-        metrics = jax.device_get({**metrics, "diverged": self.states.diverged})
-        self.results.write(self.task, metrics)
+        """Write the numbers of a task that has ended, then the checkpoint: it is never ahead of them."""
+        metrics = {**self.measured, "diverged": jax.device_get(self.states.diverged)}
+        self.results.write(self.task, {"diverged": metrics["diverged"]})
         self.write_log(self.step, {**jax.tree.map(lambda *a: np.mean(a, 0), *self.online), **metrics})
         self._save()
-        self.task, self.online = self.task + 1, []
+        self.task, self.online, self.measured = self.task + 1, [], {}
         self.report("running")
 
     def report(self, state):
@@ -260,6 +269,7 @@ class _Session:
 
     def _save(self):
         self.checkpoints.save(self.step, _content(self.states, self.diagnostics, self.clock))
+        self.measuring.save()
         self.saved_at = time.monotonic()
 
     def close(self):
@@ -299,12 +309,13 @@ def _dims(job):
     segments = max(plan.lengths) // plan.segment_steps
     clock, names = _clock(0, 0, 0), tuple(plan.every)
     states, memory = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
-    online = jax.eval_shape(job.programs.run_segment, job.settings, states, job.data, clock)[1]
+    jax.eval_shape(job.programs.run_segment, job.settings, states, job.data, clock)
     jax.eval_shape(lambda *a: job.programs.measure(*a, names), job.settings, states, memory, job.data, clock)
-    dims = {name: {"segment": segments} for name in online}
+    dims = online_dims(segments, plan.config["online"]["parts"])
     point = {path: float(values[0]) for path, values in plan.settings.items()}
-    for diagnostic in plan.make(point).diagnostics.values():
-        dims |= diagnostic.dims
+    for name, diagnostic in plan.make(point).diagnostics.items():
+        inside = {"segment": segments} if plan.every_segments[name] else {}
+        dims |= {metric: {**inside, **own} for metric, own in diagnostic.dims.items()}
     return {**dims, "diverged": {}}
 
 

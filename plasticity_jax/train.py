@@ -1,4 +1,7 @@
-"""ONE run of supervised training on a stream of tasks: pure functions, a scan inside."""
+"""ONE run of supervised training on a stream of tasks: pure functions, a scan inside.
+
+Letters: S optimizer steps of a segment, P parts of it.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +9,22 @@ import jax.numpy as jnp
 from plasticity_jax import tree
 from plasticity_jax.base import Clock, Intervention, Snapshot, Trainer, TrainState
 from plasticity_jax.keys import Purpose, for_step
-from plasticity_jax.learn import accuracy, first_learner, learn
+from plasticity_jax.learn import accuracy, first_learner, learn, weighted_mean
+from plasticity_jax.schedule import when
 
-__all__ = ["supervised"]
+__all__ = ["online_dims", "supervised"]
 
 
-def supervised(network, objective, stream, optimizer, segment_steps, intervention=Intervention()):  # noqa: B008
+def supervised(
+    network,
+    objective,
+    stream,
+    optimizer,
+    segment_steps,
+    intervention=Intervention(),  # noqa: B008 - an immutable record
+    parts=10,
+    plasticity_every=100,
+):
     """A Trainer for supervised learning.
 
     Args:
@@ -21,14 +34,20 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
       optimizer: optax transformation.
       segment_steps: optimizer steps of one `run_segment`; it divides the length of every task.
       intervention: Intervention.
+      parts: P; the segment is cut into so many parts, as equal as whole steps allow, for the curves inside it.
+      plasticity_every: every so many steps the loss on the batch is taken again after the update; 0: never.
 
     Returns:
-      Trainer. `run_segment` reports `online_loss` and `online_accuracy`: means over the examples of the segment, each
-      before the update that it causes; NaN for a run that had diverged before. `snapshot` holds the evaluation inputs
-      of the task in `batch`, those of its test set in `batch["test"]`, and the update that the optimizer would make of
-      the gradient on all of them.
+      Trainer. `run_segment` reports, of examples before the update that they cause, NaN for a run that had diverged:
+      `online_loss` and `online_accuracy`, means over the segment; `online_loss_curve` and `online_accuracy_curve` [P],
+      means over each part. And `online_plasticity`, the mean of clip(1 - after / max(before, 1e-8), 0, 1) over the
+      steps at which the batch's loss is taken before and after the update, with the same key and in training mode
+      (UPGD, Elsayed and Mahmood 2024, arXiv 2404.00781); NaN where it is never taken. `snapshot` holds the
+      evaluation inputs of the task in `batch`, those of its test set in `batch["test"]`, and the update that the
+      optimizer would make of the gradient on all of them.
     """
     learning = learn(network, objective, optimizer, intervention)
+    ends = [round(segment_steps * (part + 1) / parts) for part in range(parts)]
 
     def init(key, data):
         source = stream.init(key, data)
@@ -58,17 +77,27 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
             snapshot = Snapshot(clock._replace(step=now), state.initial, batch)
             states, learner, snapshot = learning.step(state.key, states, learner, snapshot)
             scores = objective.predict(snapshot.outputs)
-            return tree.ravel((states, learner)), (snapshot.loss, accuracy(scores, batch), jnp.sum(batch["weight"]))
+            online = {"loss": snapshot.loss, "accuracy": accuracy(scores, batch)}
+            if plasticity_every:
+                due = now % plasticity_every == 0
+                online["plasticity"] = when(due, gained, jnp.float32(jnp.nan), learner.variables, state.key, snapshot)
+            return tree.ravel((states, learner)), (online, jnp.sum(batch["weight"]))
 
         steps = clock.step + jnp.arange(segment_steps)
         # vectors are carried from step to step: on CPUs, loops over rows of odd length take more than twice as long
-        last, (loss, hits, weight) = jax.lax.scan(step, tree.ravel(first), steps)
+        last, (online, weight) = jax.lax.scan(step, tree.ravel(first), steps)
         states, learner = tree.unravel(last, first)
-        finite = jnp.isfinite(loss).all() & jnp.isfinite(tree.norm(learner.variables.params))
+        finite = jnp.isfinite(online["loss"]).all() & jnp.isfinite(tree.norm(learner.variables.params))
         diverged = state.diverged | ~finite
         new = state._replace(learner=learner, interventions=states, diverged=diverged)
-        online = {"online_loss": loss, "online_accuracy": hits}
-        return _keep_diverged(state, new, diverged), _segment_means(state.diverged, weight, online)
+        return _keep_diverged(state, new, diverged), _segment_means(state.diverged, weight, online, ends)
+
+    def gained(_, variables, key, snapshot):
+        """How much of the batch's loss the update took away, 0 to 1."""
+        key, batch = for_step(key, Purpose.NETWORK, snapshot.clock.step), snapshot.batch
+        outputs, _ = network.apply(key, variables, batch["x"], True)
+        after = weighted_mean(objective.loss(outputs, batch), batch["weight"])
+        return jnp.clip(1.0 - after / jnp.maximum(snapshot.loss, 1e-8), 0.0, 1.0)
 
     def snapshot(state, data, clock):
         batch = stream.evaluate(state.source, data, "train")
@@ -83,10 +112,25 @@ def supervised(network, objective, stream, optimizer, segment_steps, interventio
     return Trainer(init, advance, run_segment, snapshot, stream.steps)
 
 
-def _segment_means(diverged, weight, metrics):
+def online_dims(segments, parts=10):
+    """Name -> {dimension: labels} after (run, task) of what `run_segment` reports."""
+    whole, curve = {"segment": segments}, {"segment": segments, "part": parts}
+    names = {"online_loss": whole, "online_accuracy": whole, "online_plasticity": whole}
+    return names | {"online_loss_curve": curve, "online_accuracy_curve": curve}
+
+
+def _segment_means(diverged, weight, online, ends):
     """Means over the examples of a segment; a run that had diverged before has none: what it computed is dropped."""
-    means = {name: jnp.vdot(values, weight) / jnp.sum(weight) for name, values in metrics.items()}
-    return {name: jnp.where(diverged, jnp.nan, mean) for name, mean in means.items()}
+
+    def mean(name, part=slice(None)):
+        return jnp.vdot(online[name][part], weight[part]) / jnp.sum(weight[part])
+
+    means = {f"online_{name}": mean(name) for name in ("loss", "accuracy")}
+    means["online_plasticity"] = jnp.nanmean(online.get("plasticity", jnp.full(1, jnp.nan)))
+    parts = [slice(*bounds) for bounds in zip([0, *ends], ends, strict=False)]
+    for name in ("loss", "accuracy"):
+        means[f"online_{name}_curve"] = jnp.stack([mean(name, part) for part in parts])  # [P]
+    return {name: jnp.where(diverged, jnp.nan, value) for name, value in means.items()}
 
 
 def _keep_diverged(old, new, diverged):

@@ -40,7 +40,9 @@ def test_every_default_is_filled_in_and_the_result_is_its_own_completion():
         "eps_root": 0.0,
     }
     assert full["network"]["widths"] == (8, 6) and full["network"]["norm"] == "none"
-    assert full["diagnostics"]["units"] == {"name": "units", "every": 1, "tau": 0.025, "share": 0.99, "margin": 0.01}
+    assert full["diagnostics"]["units"] == {
+            "name": "units", "every": 1, "every_segments": 0, "tau": 0.025, "share": 0.99, "margin": 0.01
+        }  # fmt: skip
     assert complete(full) == full == complete(ConfigDict(CONFIG))
     assert set(full) == set(DEFAULTS)
 
@@ -86,6 +88,7 @@ def test_own_factories_are_named_by_their_path():
     assert build(config, spec()).config["diagnostics"]["own"] == {
         "name": "test_build:largest",
         "every": 1,
+        "every_segments": 0,
         "scale": 2.0,
     }
     for name in ("test_build:smallest", "no_such_module:f"):

@@ -10,7 +10,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from small_runs import assert_same_bits, config, finish, numbers, start, states
+from small_runs import CONFIG, assert_same_bits, config, finish, numbers, start, states
 
 import plasticity_jax.run as main
 from plasticity_jax.host import folder
@@ -85,6 +85,29 @@ def test_a_diagnostic_of_every_second_task(undisturbed):
     assert np.isfinite(dead.isel(task=1)).all() and np.isnan(dead.isel(task=[0, 2])).all()
 
 
+def test_a_diagnostic_inside_tasks_and_what_measuring_costs(undisturbed, tmp_path):
+    """After every second segment and at the end of the tasks, in one go or resumed inside a task."""
+    inside = config(diagnostics={**CONFIG["diagnostics"], "units": {"every": 2, "every_segments": 2}})
+    assert run(inside, tmp_path / "whole") == "done"
+    with after(5, terminate):
+        assert run(inside, tmp_path / "parts") == "preempted"
+    assert run(inside, tmp_path / "parts") == "done"
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+    dead, once = (numbers(path).dead_fraction.sel(layer="fc0") for path in (tmp_path / "whole", undisturbed))
+    assert dead.dims == ("run", "task", "segment") and once.dims == ("run", "task")
+    assert np.isfinite(dead).all("run").values.tolist() == [[False] * 3, [False, True, True], [False] * 3]
+    np.testing.assert_array_equal(dead.isel(task=1, segment=2), once.isel(task=1))
+    costs = read(tmp_path / "parts", "costs")
+    assert {name: cost.get("measurements") for name, cost in costs.items()} == {
+        "training": None, "performance": 3, "weights": 3, "units": 2
+    }  # fmt: skip
+    forward = 2 * 32 * (16 * 8 + 8 * 4)  # units read the forward pass of each of 3 runs
+    assert costs["units"]["gflop"] >= 3 * forward / 1e9 and costs["training"] | {"seconds": 0} == {
+        "seconds": 0, "timed": 7, "segments": 9
+    }  # fmt: skip
+    assert all(cost["seconds"] > 0 for cost in costs.values())
+
+
 def test_a_second_call_returns_at_once(undisturbed, monkeypatch):
     monkeypatch.setattr(main._Session, "train", crash)
     before = {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file() and path.name != "lock"}
@@ -150,7 +173,11 @@ def test_saved_inside_a_task(undisturbed, tmp_path):
 @pytest.mark.parametrize(
     ("owner", "name", "calls"),
     [
-        (Results, "write", 3 + 1 + 3 + 1),  # the numbers of the second task are written, its checkpoint is not
+        (
+            Results,
+            "write",
+            (3 + 2 + 1) + (3 + 3 + 1),
+        ),  # segments, diagnostics, divergence: the numbers of the second task are written, its checkpoint is not
         (main._Session, "_save", 2),  # its checkpoint is saved, status.json says nothing of it
         (main._Session, "_save", 3),  # the same at the very end
         (Results, "clear_after", 1),

@@ -10,7 +10,7 @@ import pytest
 from records import CLASSES, arrays, assert_close, assert_same, batch, clock, network, objective, raw, spec
 
 from plasticity_jax import sweep, tree
-from plasticity_jax.base import Experiment, Intervention, Learner, Snapshot
+from plasticity_jax.base import Experiment, Intervention, Learner, Snapshot, Variables
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.keys import Purpose, for_seeds, for_step
 from plasticity_jax.learn import accuracy, learn, weighted_mean
@@ -26,10 +26,10 @@ def stream(name="random_labels", **settings):
     return STREAMS[name](spec(), **{"steps": STEPS, "batch": 5, "images": 18, **settings})
 
 
-def trainer(optimizer=None, intervention=None, segment_steps=10, **settings):
+def trainer(optimizer=None, intervention=None, segment_steps=10, plasticity_every=4):
     return supervised(
-        network(), objective(), stream(**settings), optimizer or optax.adam(1e-2), segment_steps,
-        intervention or Intervention(),
+        network(), objective(), stream(), optimizer or optax.adam(1e-2), segment_steps,
+        intervention or Intervention(), parts=min(5, segment_steps), plasticity_every=plasticity_every,
     )  # fmt: skip
 
 
@@ -69,8 +69,39 @@ def test_training_is_a_plain_loop_of_optax():
         hits.append(float(hit))
     assert_close(trained.learner.variables.params, params)
     for i, found in enumerate(metrics):
+        fifths = np.reshape(hits[10 * i : 10 * i + 10], (5, 2)).mean(1)
+        np.testing.assert_allclose(found["online_accuracy_curve"], fifths, rtol=1e-5)
+        assert float(found["online_loss_curve"].mean()) == pytest.approx(float(found["online_loss"]), rel=1e-4)
         assert float(found["online_loss"]) == pytest.approx(np.mean(losses[10 * i : 10 * i + 10]), rel=1e-4)
         assert float(found["online_accuracy"]) == pytest.approx(np.mean(hits[10 * i : 10 * i + 10]), rel=1e-4)
+
+
+def test_online_plasticity_is_what_an_update_takes_off_the_loss_of_its_batch():
+    """At steps 0, 4 and 8 of ten; the optimizer is plain gradient descent, so each step can be taken by hand."""
+    member = trainer(optax.sgd(0.1), plasticity_every=4)
+    state = jax.jit(member.init)(KEY, arrays())
+    after, found = jax.jit(member.run_segment)(state, arrays(), clock())
+    params, gains = state.learner.variables.params, []
+
+    @jax.jit
+    def one(params, step):
+        examples = stream().sample(for_step(KEY, Purpose.BATCH, step), state.source, arrays(), step)
+
+        def loss(params):
+            logits = network().apply(KEY, Variables(params, {}), examples["x"], True)[0].y
+            return optax.softmax_cross_entropy_with_integer_labels(logits, examples["y"]).mean()
+
+        before, gradients = jax.value_and_grad(loss)(params)
+        new = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradients)
+        return new, jnp.clip(1 - loss(new) / before, 0.0, 1.0)
+
+    for step in range(10):
+        params, gain = one(params, jnp.int32(step))
+        gains += [float(gain)] if step % 4 == 0 else []
+    assert float(found["online_plasticity"]) == pytest.approx(np.mean(gains), rel=1e-3) and min(gains) > 0
+    never = trainer(optax.sgd(0.1), plasticity_every=0)
+    assert np.isnan(jax.jit(never.run_segment)(state, arrays(), clock())[1]["online_plasticity"])
+    assert_close(raw(jax.jit(never.run_segment)(state, arrays(), clock())[0]), raw(after))
 
 
 def test_weights_of_a_ragged_batch_count():
@@ -173,7 +204,7 @@ def test_a_run_that_diverged_before_reports_nothing():
     state = jax.jit(member.init)(KEY, arrays())._replace(diverged=jnp.array(True))
     after, metrics = jax.jit(member.run_segment)(state, arrays(), clock())
     assert_same(after.learner, state.learner)
-    assert all(np.isnan(value) for value in metrics.values())  # though it would learn well if it were let
+    assert all(np.isnan(value).all() for value in metrics.values())  # though it would learn well if it were let
 
 
 def test_no_two_gradients_share_a_key():

@@ -7,6 +7,7 @@ import numpy as np
 __all__ = [
     "classes",
     "constant_settings",
+    "costs",
     "differing_settings",
     "environment",
     "flatten",
@@ -100,6 +101,24 @@ def warnings(variants, groups):
         if few:
             count = "1 seed" if seeds == 1 else f"{seeds} seeds"
             out.append(f"{few}: {count}; below 5 seeds, bands in figures cover less than 95%.")
+    return out
+
+
+def costs(variants):
+    """What measuring cost: {"variant: diagnostic": [times, time each, products each, share of training]}.
+
+    Times and products are of one measurement of all runs. The share is of all that was measured over all that was
+    trained; neither counts compiling.
+    """
+    out = {}
+    for name, dataset in variants.items():
+        found = {**dataset.attrs.get("costs", {})}
+        training = found.pop("training", {"timed": 0})
+        whole = training["seconds"] / training["timed"] * training["segments"] if training["timed"] else None
+        for diagnostic, cost in sorted(found.items(), key=lambda item: -item[1]["seconds"]):
+            each = f"{cost['seconds'] / cost['measurements']:.3g} s" if cost["measurements"] else "-"
+            share = f"{cost['seconds'] / whole:.2%}" if whole else "-"
+            out[f"{name}: {diagnostic}"] = [str(cost["measurements"]), each, f"{cost['gflop']:.3g}", share]
     return out
 
 

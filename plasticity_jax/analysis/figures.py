@@ -43,6 +43,10 @@ FIGURES = {
         Metric("online_accuracy", "online, mean over the task", "online accuracy (fraction)"),
         Metric("test_accuracy", "on test data", "test accuracy (fraction)"),
     ),
+    "online_plasticity": (
+        "Share of the loss on its batch that an update takes away, mean over the updates that were looked at.",
+        Metric("online_plasticity", "online plasticity", "share of the batch's loss (fraction)"),
+    ),
     "loss": (
         "Loss per task.",
         Metric("final_loss", "at the end of the task", "final loss (nats)"),
@@ -159,7 +163,7 @@ def _panel(axes, metric, layer, groups, labelled):
 
 
 def _curve(group, variable, layer=None):
-    """[run, task] of one metric, mean over segments where it has them; None where the group lacks it."""
+    """[run, task] of one metric: mean over segments if it is an online one, else at the task's end; None if absent."""
     values = group.values(variable)
     if values is None:
         return None
@@ -168,7 +172,7 @@ def _curve(group, variable, layer=None):
             return None
         values = values.sel(layer=layer)
     if "segment" in values.dims:
-        values = values.mean("segment")
+        values = values.mean("segment") if variable.startswith("online_") else values.ffill("segment").isel(segment=-1)
     return values.transpose("run", "task") if bool(np.isfinite(values).any()) else None
 
 

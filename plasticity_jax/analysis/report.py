@@ -83,6 +83,8 @@ def _sections(folder, variants, groups, summary, differences, drawings):
         page.pairs(facts.constant_settings(variants), ("setting of all variants", "value")),
         *(page.details(f"{n}: full configuration", _pretty(d)) for n, d in variants.items() if d.attrs["config"]),
     )
+    heading = ("diagnostic", "measured", "time", "products (GFLOP)", "share of training's time")
+    yield page.section("What measuring cost", page.pairs(facts.costs(variants), heading))
     yield page.section("How the intervals were made", f"<p>{METHOD}</p>")
     yield page.section("Environment", page.pairs(facts.environment(variants)))
 

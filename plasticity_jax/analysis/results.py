@@ -23,8 +23,9 @@ def load(folder):
     """All variants of a sweep, as {name: dataset}.
 
     Datasets have the dimensions run, task, and per metric segment or layer; coordinates `seed` and one per grid setting
-    lie on run. `attrs` hold the dicts `config`, `environment` and `status` ({} where the file is absent), `folder`, and
-    `missing`, a list of sentences. The order is that of `sweep.json` ({"variants": [names]}), else alphabetical.
+    lie on run. `attrs` hold the dicts `config`, `environment`, `status` and `costs` ({} where the file is absent),
+    `folder`, and `missing`, a list of sentences. The order is that of `sweep.json` ({"variants": [names]}), else
+    alphabetical.
 
     Args:
       folder: results of a sweep, or of one variant, which then stands alone under the name of its folder.
@@ -79,6 +80,7 @@ def _variant(folder):
     for name in SETTINGS_FILES:
         files[name], problem = _json(folder / f"{name}.json")
         missing += [problem] if problem else []
+    files["costs"], _ = _json(folder / "costs.json")  # nothing is said of it where it is absent
     dataset, problems = _metrics(folder / STORE)
     config = files["config"].get("config", {})
     files["config"] = config if isinstance(config, dict) else {}

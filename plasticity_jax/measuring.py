@@ -1,0 +1,64 @@
+"""Measuring: which diagnostics are due, each in a compiled program of its own, and what they cost."""
+
+import time
+
+import jax
+
+from plasticity_jax import sweep as runs
+from plasticity_jax.flops import matrix_flops
+from plasticity_jax.host import folder
+
+__all__ = ["Measuring"]
+
+
+class Measuring:
+    """The diagnostics of one variant.
+
+    Args:
+      job: run.Job.
+      path: costs.json, which is brought up to date by `save`:
+        {diagnostic: {"seconds": of all its measurements, without compiling; "measurements": their number;
+        "gflop": of matrix products, of one measurement of all runs; see flops.py}}, and under "training" the
+        number of "segments" and the "seconds" of those that were "timed".
+    """
+
+    def __init__(self, job, path):
+        self._job, self._path, self._programs, self._compiled = job, path, {}, False
+        self._costs = folder.read_json(path) or {}
+
+    def due(self, task, segment):
+        """Names of the diagnostics to measure after this segment of this task."""
+        plan = self._job.plan
+        last = segment == plan.lengths[task] // plan.segment_steps - 1
+        names = [name for name, period in plan.every.items() if (task + 1) % period == 0]
+        inside = plan.every_segments
+        return [name for name in names if last or (inside[name] and (segment + 1) % inside[name] == 0)]
+
+    def measure(self, name, states, memory, clock):
+        """(the diagnostic's new memory, {metric: [R, ...]}), both from the memories of all diagnostics."""
+        job = self._job
+        given = runs.place(job.mesh, (states, {name: memory[name]}))  # the same layout always: it is part of a program
+        given = (job.settings, *given, job.data, clock)
+        if name not in self._programs:
+            traced = job.programs.measure.trace(*given, (name,))
+            self._programs[name] = traced.lower().compile()
+            cost = self._costs.setdefault(name, {"seconds": 0.0, "measurements": 0})
+            cost["gflop"] = matrix_flops(traced.jaxpr) / 1e9
+        began = time.perf_counter()
+        new, metrics = jax.block_until_ready(self._programs[name](*given))
+        self._costs[name]["seconds"] += time.perf_counter() - began
+        self._costs[name]["measurements"] += 1
+        return new[name], jax.device_get(metrics)
+
+    def trained(self, seconds):
+        """Count a segment of training; the time of a process's first one, which compiles, is left out."""
+        training = self._costs.setdefault("training", {"seconds": 0.0, "timed": 0, "segments": 0})
+        training["segments"] += 1
+        if self._compiled:
+            training["seconds"] += seconds
+            training["timed"] += 1
+        self._compiled = True
+
+    def save(self):
+        """Write costs.json."""
+        folder.write_json(self._path, self._costs)
