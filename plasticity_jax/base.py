@@ -89,10 +89,11 @@ class Stream(NamedTuple):
     init: Callable  # (key, data) -> state                 the first task
     advance: Callable  # (key, state, data) -> state       the next task
     sample: Callable  # (key, state, data, step) -> batch  step: since the task began
-    evaluate: Callable  # (state, data, split) -> batch    fixed inputs of this task; split "train" | "test"
+    evaluate: Callable  # (state, data, split) -> batch    fixed inputs of this task; split: one of `splits`
     steps: Callable  # (task) -> int                       length of a task; plain Python, the same for all runs
     outputs: int = 0  # classes or values to predict; 0: the classes of the data
     input_shape: tuple = ()  # of one input; (): that of the data's images
+    splits: tuple = ("train", "test")  # what can be evaluated; some have a "validation" as well
 
 
 class Learner(NamedTuple):

@@ -212,6 +212,12 @@ def test_accuracy_and_weighted_mean():
     assert np.isnan(weighted_mean(jnp.ones(2), jnp.zeros(2)))
 
 
+def test_a_class_that_does_not_exist_yet_cannot_win():
+    scores, exist = jnp.array([[1.0, 5.0, 0.0], [-3.0, 5.0, -2.0]]), jnp.array([[True, False, True]] * 2)
+    examples = {"y": jnp.array([0, 2]), "weight": jnp.ones(2)}
+    assert float(accuracy(scores, examples)) == 0.0 and float(accuracy(scores, {**examples, "classes": exist})) == 1.0
+
+
 def make(settings):
     net, problem = network(), objective()
     member = trainer(optax.adam(settings.get("rate", 1e-2)))
