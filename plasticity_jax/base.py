@@ -160,6 +160,11 @@ class TrainState(NamedTuple):
     interventions: PyTree
     source: PyTree  # the stream's state; or environment and replay
     diverged: Array  # [] bool
+    best: PyTree = ()  # (validation accuracy, Variables) of the best network of this task, with early stopping
+
+
+def _same(state):
+    return state
 
 
 class Trainer(NamedTuple):
@@ -170,6 +175,7 @@ class Trainer(NamedTuple):
     run_segment: Callable  # (state, data, clock) -> (state, {name: array})   one scan; dims (run, task, segment)
     snapshot: Callable  # (state, data, clock) -> Snapshot   in evaluation mode, for diagnostics
     steps: Callable  # (task) -> int
+    finish: Callable = _same  # (state) -> state           what is measured at a task's end, and goes on into the next
 
 
 class Experiment(NamedTuple):
