@@ -17,6 +17,19 @@ download (`plasticity_jax/host/data.py` says which files are read). Dohare et al
 `--config.stream.steps=3000`, and the network `cnn` with `preset` "dohare".
 
 Variants: `plain`; `layer_norm` before each activation. Nothing was tuned on these numbers.
+
+Time of `:laptop`: 1.5 minutes of processor time, 4 minutes on 2 busy cores.
+
+Expect of `:laptop`, real Fashion-MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
+
+    variant     final accuracy, task 1   task 50          online accuracy, all tasks   tasks 1-5        tasks 46-50
+    plain       0.998 ± 0.006            0.960 ± 0.089    0.908 ± 0.022                0.932 ± 0.018    0.933 ± 0.031
+    layer_norm  1.000 ± 0.001            0.941 ± 0.149    0.879 ± 0.035                0.911 ± 0.026    0.899 ± 0.047
+
+What may look odd, and why. Intervals are wide because seeds meet different pairs: shirts against T-shirts end at 0.8 to
+0.9, most others near 1. No plasticity is lost in 50 tasks, though 89% of the first layer's units of `plain` are zero on
+all images of the last pair: to tell two classes apart takes few. Layer norm is 0.029 ± 0.020 below `plain` in online
+accuracy, seed by seed, and so from the first five tasks on, hence this is no loss either.
 """
 
 from ml_collections import ConfigDict

@@ -15,6 +15,19 @@ Presets: `:smoke` takes under a minute; `:laptop` has 4 seeds and 30 tasks; `:pa
 10) and 30 tasks, and has not been run on the real data, CIFAR-100.
 
 Variants: `plain`; `layer_norm` before each activation. Nothing was tuned on these numbers.
+
+Time of `:laptop`: 1 minute of processor time, 3 minutes on 2 busy cores.
+
+Expect of `:laptop`, seeds 0-3, mean ± half of the 95% interval over seeds (Student t), online accuracy:
+
+    variant     hard tasks, first   first three      last three       all 15           easy tasks, all 15
+    plain       0.944 ± 0.012       0.915 ± 0.019    0.844 ± 0.103    0.878 ± 0.045    0.959 ± 0.010
+    layer_norm  0.985 ± 0.007       0.934 ± 0.015    0.870 ± 0.050    0.912 ± 0.014    0.979 ± 0.002
+
+The patterns are easy to tell apart: final and test accuracies of the first task are 1.000 in all seeds, and means over
+seeds stay above 0.99 to the end, so that speed alone tells the variants apart. Both become slower, while the
+norm of the head's weights grows from 7 to 111 and from 9 to 98, and those of the hidden layers stay below 24. 93% of
+the first layer's units of `plain` are zero on all images of the last hard task, and 43% with layer norm.
 """
 
 from ml_collections import ConfigDict

@@ -19,6 +19,7 @@ long as the last one of `plain`: what its last task should be compared with. Not
 from ml_collections import ConfigDict
 
 MLP = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
+CIFAR10 = {"mean": (0.491, 0.482, 0.447), "std": (0.247, 0.243, 0.262)}  # of the training images' pixels
 ADAM = {"name": "adam", "learning_rate": 1e-3}
 PRESETS = {
     "smoke": {
@@ -33,7 +34,7 @@ PRESETS = {
         "seeds": 4,
         "tasks": 5,
         "data": {"name": "cifar10"},
-        "stream": {"stages": 5, "images": 2_000, "epochs": 50, "batch": 50},
+        "stream": {"stages": 5, "images": 2_000, "epochs": 60, "batch": 50, **CIFAR10},
         "network": MLP,
         "optimizer": ADAM,
     },
@@ -41,7 +42,7 @@ PRESETS = {
         "seeds": 5,
         "tasks": 2,
         "data": {"name": "cifar10"},
-        "stream": {"stages": 2, "epochs": 350, "batch": 128},
+        "stream": {"stages": 2, "epochs": 350, "batch": 128, **CIFAR10},
         "network": {"name": "resnet18"},
         "optimizer": {"name": "sgd", "learning_rate": 1e-3},
     },
