@@ -89,10 +89,11 @@ class Stream(NamedTuple):
     init: Callable  # (key, data) -> state                 the first task
     advance: Callable  # (key, state, data) -> state       the next task
     sample: Callable  # (key, state, data, step) -> batch  step: since the task began
-    evaluate: Callable  # (state, data, split) -> batch    fixed inputs of this task; split "train" | "test"
+    evaluate: Callable  # (state, data, split) -> batch    fixed inputs of this task; split: one of `splits`
     steps: Callable  # (task) -> int                       length of a task; plain Python, the same for all runs
     outputs: int = 0  # classes or values to predict; 0: the classes of the data
     input_shape: tuple = ()  # of one input; (): that of the data's images
+    splits: tuple = ("train", "test")  # what can be evaluated; some have a "validation" as well
 
 
 class Learner(NamedTuple):
@@ -159,6 +160,11 @@ class TrainState(NamedTuple):
     interventions: PyTree
     source: PyTree  # the stream's state; or environment and replay
     diverged: Array  # [] bool
+    best: PyTree = ()  # (validation accuracy, Variables) of the best network of this task, with early stopping
+
+
+def _same(state):
+    return state
 
 
 class Trainer(NamedTuple):
@@ -169,6 +175,7 @@ class Trainer(NamedTuple):
     run_segment: Callable  # (state, data, clock) -> (state, {name: array})   one scan; dims (run, task, segment)
     snapshot: Callable  # (state, data, clock) -> Snapshot   in evaluation mode, for diagnostics
     steps: Callable  # (task) -> int
+    finish: Callable = _same  # (state) -> state           what is measured at a task's end, and goes on into the next
 
 
 class Experiment(NamedTuple):

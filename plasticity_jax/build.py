@@ -39,6 +39,7 @@ DEFAULTS = {
     "first_seed": 0,
     "tasks": 10,
     "memory_gb": 1.0,  # what measuring may take on a device beside states and data: diagnostics work in parts for it
+    "early_stopping": False,  # the best network of a task on its validation images goes on, scored every segment
     "segment_steps": 0,  # optimizer steps of one compiled segment; 0: the longest that divides every task, <= 10,000
     "data": {"name": "digits", "dir": ""},
     "stream": {"name": "random_labels"},
@@ -306,6 +307,7 @@ def _experiment(config, spec):
         offered["optimizer"],
         _segment_steps(config["segment_steps"], lengths),
         offered["intervention"],
+        early_stopping=config["early_stopping"],
         **config["online"],
     )
     diagnostics = {name: _call("diagnostics", block, offered) for name, block in config["diagnostics"].items()}

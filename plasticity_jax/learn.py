@@ -97,7 +97,7 @@ def accuracy(scores, batch):
 
     Args:
       scores: [B, ..., C]; the first of equal scores counts as the highest.
-      batch: "y" [B, ...] class numbers, "weight" [B].
+      batch: "y" [B, ...] class numbers, "weight" [B]; where it has "classes" [B, C] bool, the others cannot win.
 
     Returns:
       [] float32; NaN where "y" is not of an integer type, where a counted score is NaN, or where no example counts.
@@ -109,6 +109,8 @@ def accuracy(scores, batch):
     labels = batch["y"]
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         return jnp.float32(jnp.nan)
+    if "classes" in batch:
+        scores = jnp.where(batch["classes"], scores, -jnp.inf)
     hits = (jnp.argmax(scores, -1) == labels).astype(jnp.float32)
     return weighted_mean(jnp.where(jnp.any(jnp.isnan(scores), -1), jnp.nan, hits), batch["weight"])
 

@@ -89,7 +89,8 @@ def programs(make, mesh, runs_per_batch=1):
     @functools.partial(jax.jit, static_argnums=(5, 6))
     def measure(settings, states, diagnostics, data, clock, names, subject=lambda state: state):
         def one(settings, memory, state, data, clock):
-            experiment, state = make(settings), subject(state)
+            experiment = make(settings)
+            state = subject(experiment.trainer.finish(state))
             snapshot = experiment.trainer.snapshot(state, data, clock)
             key, metrics = for_step(state.key, Purpose.DIAGNOSTIC, clock.step), {}
             for name in names:

@@ -3,6 +3,9 @@
 Letters: S optimizer steps of a segment, P parts of it.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -22,6 +25,7 @@ def supervised(
     optimizer,
     segment_steps,
     intervention=Intervention(),  # noqa: B008 - an immutable record
+    early_stopping=False,
     parts=10,
     plasticity_every=100,
 ):
@@ -34,6 +38,9 @@ def supervised(
       optimizer: optax transformation.
       segment_steps: optimizer steps of one `run_segment`; it divides the length of every task.
       intervention: Intervention.
+      early_stopping: score the network on the stream's validation split after each segment; the best one of a task, the
+        first of several, is measured at its end and goes on into the next. The states of the optimizer and of the
+        interventions go on as they are. Dohare et al. 2024 (CIFAR-100) score after each epoch.
       parts: P; the segment is cut into so many parts, as equal as whole steps allow, for the curves inside it.
       plasticity_every: every so many steps the loss on the batch is taken again after the update; 0: never.
 
@@ -45,18 +52,24 @@ def supervised(
       (UPGD, Elsayed and Mahmood 2024, arXiv 2404.00781); NaN where it is never taken. `snapshot` holds the
       evaluation inputs of the task in `batch`, those of its test set in `batch["test"]`, and the update that the
       optimizer would make of the gradient on all of them.
+
+    Raises:
+      ValueError: early stopping on a stream without a validation split.
     """
     learning = learn(network, objective, optimizer, intervention)
     ends = [round(segment_steps * (part + 1) / parts) for part in range(parts)]
+    keep = _keep_best(network, objective, stream) if early_stopping else _KEEP_LAST
 
     def init(key, data):
         source = stream.init(key, data)
         batch = stream.sample(for_step(key, Purpose.BATCH), source, data, jnp.int32(0))
         start = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
         states, learner = first_learner(key, network, optimizer, intervention, start, batch)
-        return TrainState(key, learner, learner.variables, states, source, jnp.zeros((), bool))
+        diverged = jnp.zeros((), bool)
+        return TrainState(key, learner, learner.variables, states, source, diverged, keep.begin(learner))
 
     def advance(state, data, clock):
+        before, state = state, keep.finish(state)
         source = stream.advance(for_step(state.key, Purpose.TASK, clock.task), state.source, data)
         batch = stream.sample(for_step(state.key, Purpose.BATCH, clock.step), source, data, jnp.int32(0))
         key = for_step(state.key, Purpose.ADVANCE)
@@ -64,8 +77,8 @@ def supervised(
         snapshot, _ = learning.gradient(key, state.interventions, state.learner, snapshot, train=False)
         key = for_step(state.key, Purpose.BOUNDARY, clock.step)
         states, learner = intervention.boundary(key, state.interventions, state.learner, snapshot)
-        new = state._replace(source=source, learner=learner, interventions=states)
-        return _keep_diverged(state, new, state.diverged)
+        new = state._replace(source=source, learner=learner, interventions=states, best=keep.begin(learner))
+        return _keep_diverged(before, new, state.diverged)
 
     def run_segment(state, data, clock):
         first = (state.interventions, state.learner)
@@ -89,7 +102,7 @@ def supervised(
         states, learner = tree.unravel(last, first)
         finite = jnp.isfinite(online["loss"]).all() & jnp.isfinite(tree.norm(learner.variables.params))
         diverged = state.diverged | ~finite
-        new = state._replace(learner=learner, interventions=states, diverged=diverged)
+        new = keep.score(state._replace(learner=learner, interventions=states, diverged=diverged), data)
         return _keep_diverged(state, new, diverged), _segment_means(state.diverged, weight, online, ends)
 
     def gained(_, variables, key, snapshot):
@@ -109,7 +122,40 @@ def supervised(
         seen, _ = learning.update(key, state.interventions, state.learner, seen)
         return seen._replace(clock=clock)
 
-    return Trainer(init, advance, run_segment, snapshot, stream.steps)
+    return Trainer(init, advance, run_segment, snapshot, stream.steps, keep.finish)
+
+
+class _Keep(NamedTuple):
+    """Which network of a task is measured at its end and goes on into the next."""
+
+    begin: Callable  # (learner) -> best        at the beginning of a task
+    score: Callable  # (state, data) -> state   after each segment
+    finish: Callable  # (state) -> state
+
+
+_KEEP_LAST = _Keep(lambda learner: (), lambda state, data: state, lambda state: state)
+
+
+def _keep_best(network, objective, stream):
+    """The network with the highest accuracy on the validation split; the first of several."""
+    if "validation" not in stream.splits:
+        raise ValueError(
+            f"early_stopping=True, but the stream has no validation images, only {' and '.join(stream.splits)}: choose "
+            "a stream that holds some out, such as class_incremental with validation=50."
+        )
+
+    def score(state, data):
+        batch, variables = stream.evaluate(state.source, data, "validation"), state.learner.variables
+        outputs, _ = network.apply(for_step(state.key, Purpose.MEASURE), variables, batch["x"], False)
+        reached = accuracy(objective.predict(outputs), batch)
+        is_better = reached > state.best[0]  # never where it is NaN
+        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), (reached, variables), state.best)
+        return state._replace(best=best)
+
+    def finish(state):
+        return state._replace(learner=state.learner._replace(variables=state.best[1]))
+
+    return _Keep(lambda learner: (jnp.float32(-1.0), learner.variables), score, finish)
 
 
 def online_dims(segments, parts=10):
@@ -140,5 +186,7 @@ def _keep_diverged(old, new, diverged):
         return jax.tree.map(lambda a, b: jnp.where(diverged, a, b), before, after)
 
     return new._replace(
-        learner=choose(old.learner, new.learner), interventions=choose(old.interventions, new.interventions)
+        learner=choose(old.learner, new.learner),
+        interventions=choose(old.interventions, new.interventions),
+        best=choose(old.best, new.best),
     )

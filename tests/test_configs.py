@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 from small_runs import ROOT, environment
 
@@ -14,9 +15,12 @@ from plasticity_jax.build import build, spec_of
 from plasticity_jax.host import data
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
-STAND_INS = {  # shapes of data that a test may not need to have
-    "mnist": {"images": 60_000, "test_images": 10, "height": 28, "width": 28},
-    "cifar10": {"images": 50_000, "test_images": 10, "height": 32, "width": 32, "channels": 3},
+SHAPES = {  # of data that a test may not need to have: images for training and testing, one image, classes
+    "mnist": (60_000, 10_000, (28, 28, 1), 10),
+    "fashion_mnist": (60_000, 10_000, (28, 28, 1), 10),
+    "cifar10": (50_000, 10_000, (32, 32, 3), 10),
+    "cifar100": (50_000, 10_000, (32, 32, 3), 100),
+    "imagenet32": (1_281_167, 50_000, (32, 32, 3), 1_000),
 }
 
 
@@ -28,9 +32,14 @@ def module(path):
 
 
 def spec_for(block):
-    name = block["name"]
-    options = {k: v for k, v in block.items() if k not in ("name", "dir")}
-    found = data.load("synthetic", **STAND_INS[name]) if name in STAND_INS else data.load(name, **options)
+    if block["name"] in SHAPES:
+        train, test, image, classes = SHAPES[block["name"]]
+
+        def part(n):
+            return {"x": jax.ShapeDtypeStruct((n, *image), "uint8"), "y": jax.ShapeDtypeStruct((n,), "int32")}
+
+        return {"train": part(train), "test": part(test), "classes": classes}
+    found = data.load(block["name"], **{k: v for k, v in block.items() if k not in ("name", "dir")})
     return spec_of(found.arrays, found.classes)
 
 
@@ -46,7 +55,7 @@ def test_every_preset_and_variant_builds(path):
         spec = spec_for(config["data"])
         for overrides in source.get_variants().values():
             plan = build(cli.override(config, overrides), spec)
-            assert len(plan.lengths) == config["tasks"]
+            assert len(plan.lengths) == plan.config["tasks"]
     with pytest.raises(ValueError, match="smoke"):
         source.get_config("lapptop")
 

@@ -41,6 +41,10 @@ from plasticity_jax.streams import STREAMS
 SETTINGS = {
     "random_labels": {"steps": 8, "batch": 5, "images": 18},
     "permuted_pixels": {"steps": 8, "batch": 5, "images": 18},
+    "class_incremental": {"classes_per_task": 1, "steps": 8, "batch": 5, "validation": 4, "augment": False},
+    "five_plus_one": {"hard": 1, "steps": 8, "batch": 5, "per_class": 12},
+    "continual_pairs": {"steps": 8, "batch": 5, "per_class": 12, "held_out": 3},
+    "warm_start": {"steps": 8, "batch": 5},
     **SMALL,
 }
 

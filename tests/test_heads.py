@@ -156,6 +156,25 @@ def test_label_smoothing(smoothing):
     np.testing.assert_allclose(traced(smoothing), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_classes_that_do_not_exist_yet_are_left_out(smoothing):
+    """As if the head had the others alone, in value and in gradient."""
+    exist, labels = np.array([True, False, True]), np.where(np.asarray(LABELS) == 1, 2, LABELS)
+    y = jax.random.normal(KEYED, (B, CLASSES))
+    everywhere = {"y": jnp.asarray(labels), "classes": jnp.broadcast_to(exist, (B, CLASSES))}
+    head, two = HEADS["softmax"](spec(), smoothing=smoothing), {**spec(), "classes": 2}
+
+    def both(y):
+        alone = HEADS["softmax"](two, smoothing=smoothing).objective.loss(
+            Outputs(y[:, exist], {}, {}), {"y": jnp.asarray(labels // 2)}
+        )
+        return head.objective.loss(Outputs(y, {}, {}), everywhere), alone
+
+    (values, expected), (gradients, expected_gradients) = jax.jit(lambda y: (both(y), jax.jacrev(both)(y)))(y)
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradients, expected_gradients, atol=1e-6)
+
+
 def test_the_range_may_be_traced():
     def at(low):
         head = HEADS["two_hot"](spec(), low=low)

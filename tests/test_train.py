@@ -26,10 +26,10 @@ def stream(name="random_labels", **settings):
     return STREAMS[name](spec(), **{"steps": STEPS, "batch": 5, "images": 18, **settings})
 
 
-def trainer(optimizer=None, intervention=None, segment_steps=10, plasticity_every=4):
+def trainer(optimizer=None, intervention=None, segment_steps=10, early_stopping=False, plasticity_every=4):
     return supervised(
-        network(), objective(), stream(), optimizer or optax.adam(1e-2), segment_steps,
-        intervention or Intervention(), parts=min(5, segment_steps), plasticity_every=plasticity_every,
+        network(), objective(), stream(), optimizer or optax.adam(1e-2), segment_steps, intervention or Intervention(),
+        early_stopping, parts=min(5, segment_steps), plasticity_every=plasticity_every,
     )  # fmt: skip
 
 
@@ -158,14 +158,16 @@ def test_hooks_run_in_their_order_and_see_what_they_may():
     assert_close(seen["moved"], seen["updates"])
 
 
-def test_boundary_hooks_act_between_tasks_on_the_new_task():
-    spy = at_boundary(
-        Intervention(
-            init=lambda key, learner, snapshot: ((learner.variables.params, snapshot.batch["y"]), learner),
-            update=lambda key, state, learner, snapshot: ((learner.variables.params, snapshot.batch["y"]), learner),
-        )
+SPY = at_boundary(  # what a boundary hook sees
+    Intervention(
+        init=lambda key, learner, snapshot: ((learner.variables.params, snapshot.batch["y"]), learner),
+        update=lambda key, state, learner, snapshot: ((learner.variables.params, snapshot.batch["y"]), learner),
     )
-    member = trainer(intervention=chain(spy=spy))
+)
+
+
+def test_boundary_hooks_act_between_tasks_on_the_new_task():
+    member = trainer(intervention=chain(spy=SPY))
     state, _ = task(member, jax.jit(member.init)(KEY, arrays()))
     new = jax.jit(member.advance)(state, arrays(), clock(STEPS, 1, STEPS))
     params, labels = new.interventions["spy"]
@@ -207,6 +209,67 @@ def test_a_run_that_diverged_before_reports_nothing():
     assert all(np.isnan(value).all() for value in metrics.values())  # though it would learn well if it were let
 
 
+def incremental(new=1):
+    """A stream with validation images, and so many new classes at every task."""
+    settings = {"classes_per_task": new, "validation": 8, "augment": False, "steps": STEPS, "batch": 5}
+    return STREAMS["class_incremental"](spec(), **settings)
+
+
+def early(intervention=None, optimizer=None, new=1):
+    return supervised(
+        network(), objective(), incremental(new), optimizer or optax.adam(0.05), 2, intervention or Intervention(), True
+    )
+
+
+def test_early_stopping_keeps_the_first_of_the_best_networks():
+    member, data = early(), arrays()
+    state = jax.jit(member.init)(KEY, data)
+    state = jax.jit(member.advance)(state, data, clock(STEPS, 1, STEPS))  # two classes
+    segment, scores, networks = jax.jit(member.run_segment), [], []
+    images = incremental().evaluate(state.source, data, "validation")
+    counted = int(images["weight"].sum())
+    for first in range(STEPS, 2 * STEPS, 2):
+        state, _ = segment(state, data, clock(first, 1, STEPS))
+        networks.append(state.learner.variables)
+        y = np.array(network().apply(KEY, networks[-1], images["x"], False)[0].y)
+        y[:, ~np.asarray(images["classes"][0])] = -np.inf
+        scores.append((y.argmax(1) == np.asarray(images["y"]))[:counted].mean())
+    best = int(np.argmax(scores))  # the first of several
+    assert best < len(scores) - 1 and float(state.best[0]) == pytest.approx(scores[best])
+    finished = member.finish(state)
+    assert_same(finished.learner.variables, networks[best])
+    assert_same(finished.learner.opt_state, state.learner.opt_state)
+    spied = early(chain(spy=SPY))
+    state = state._replace(interventions={"spy": (state.learner.variables.params, images["y"][:5])})
+    after = jax.jit(spied.advance)(state, data, clock(2 * STEPS, 2, 2 * STEPS))
+    assert_same(after.interventions["spy"][0], networks[best].params)  # before the boundary hooks
+    assert_same(after.learner.variables, networks[best])
+    assert float(after.best[0]) == -1.0
+
+
+def test_without_early_stopping_nothing_is_kept():
+    member = trainer()
+    state = jax.eval_shape(member.init, KEY, arrays())
+    assert state.best == () and member.finish(state) is state
+
+
+def test_a_run_that_diverges_keeps_its_best_network():
+    member, data = early(optimizer=optax.sgd(1e30)), arrays()
+    advance = jax.jit(member.advance)
+    state = advance(jax.jit(member.init)(KEY, data), data, clock(STEPS, 1, STEPS))  # of one class nothing is learned
+    kept = (jnp.float32(0.7), state.initial)
+    broken, _ = jax.jit(member.run_segment)(state._replace(best=kept), data, clock(STEPS, 1, STEPS))
+    assert bool(broken.diverged)
+    assert_same(broken.best, kept)
+    after = advance(broken, data, clock(2 * STEPS, 2, 2 * STEPS))
+    assert_same((after.learner, after.best), (state.learner, kept))
+
+
+def test_early_stopping_without_validation_images_is_refused():
+    with pytest.raises(ValueError, match=r"early_stopping=True.*no validation images, only train and test"):
+        trainer(early_stopping=True)
+
+
 def test_no_two_gradients_share_a_key():
     """The last step of a task, measuring, the boundary and the first step of the next one."""
     seen = []
@@ -241,6 +304,12 @@ def test_accuracy_and_weighted_mean():
     assert float(accuracy(scores, {"y": jnp.array([0, 0, 0]), "weight": weight})) == 0.5
     assert np.isnan(accuracy(scores, {"y": jnp.array([0.0, 0.0, 0.0]), "weight": weight}))
     assert np.isnan(weighted_mean(jnp.ones(2), jnp.zeros(2)))
+
+
+def test_a_class_that_does_not_exist_yet_cannot_win():
+    scores, exist = jnp.array([[1.0, 5.0, 0.0], [-3.0, 5.0, -2.0]]), jnp.array([[True, False, True]] * 2)
+    examples = {"y": jnp.array([0, 2]), "weight": jnp.ones(2)}
+    assert float(accuracy(scores, examples)) == 0.0 and float(accuracy(scores, {**examples, "classes": exist})) == 1.0
 
 
 def make(settings):
@@ -344,6 +413,23 @@ def test_a_subject_is_measured_in_place_of_the_learner():
     trained, untrained = programs.measure(*args)[1], programs.measure(*args, initial)[1]
     assert (trained["final_loss"] < untrained["final_loss"]).all()
     assert_same(before, jax.device_get(raw(states)))
+
+
+def test_the_best_network_is_what_is_measured():
+    def make(settings):
+        return Experiment(early(new=2), {"performance": DIAGNOSTICS["performance"](network(), objective())})
+
+    programs, data = sweep.programs(make, sweep.runs_mesh(1, 1)), arrays()
+    states, diagnostics = programs.init({}, for_seeds([0]), data)
+    for first in range(0, STEPS, 2):
+        states, _ = programs.run_segment({}, states, data, clock(first))
+    best = jax.tree.map(lambda a: a[0] + 0.1, states.best[1])  # another network than the last one
+    states = states._replace(best=(states.best[0], jax.tree.map(lambda a: a[None], best)))
+    _, metrics = programs.measure({}, states, diagnostics, data, clock(STEPS), ("performance",))
+    examples = incremental(2).evaluate(jax.tree.map(lambda a: a[0], states.source), data, "train")
+    loss = np.asarray(objective().loss(network().apply(KEY, best, examples["x"], False)[0], examples))
+    expected = loss[np.asarray(examples["weight"]) > 0].mean()
+    assert float(metrics["final_loss"][0]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_too_many_devices_are_refused():

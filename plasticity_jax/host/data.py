@@ -6,6 +6,7 @@
     fashion_mnist  the same in fashion-mnist, fashion_mnist, FashionMNIST/raw or folder itself
     cifar10        cifar-10-batches-bin or cifar-10-batches-py
     cifar100       cifar-100-binary or cifar-100-python
+    imagenet32     train_data_batch_1 to _10 and val_data, pickles or npz, in imagenet32; not to be had without asking
     digits         8x8 UCI digits, which scikit-learn carries
     synthetic      made up here: one pattern per class, and noise
 
@@ -50,6 +51,17 @@ class Idx(NamedTuple):
     counts: tuple  # training images per class: what tells MNIST from a look-alike with the same file names
 
 
+class Batches(NamedTuple):
+    """What the files of the downsampled ImageNet must hold together."""
+
+    folder: str  # below the data folder
+    train: tuple  # files, without .npz
+    test: tuple
+    train_records: int  # images of all files
+    test_records: int
+    classes: int
+
+
 class Cifar(NamedTuple):
     """What the batches of CIFAR-10 or CIFAR-100 must hold, in either format."""
 
@@ -73,6 +85,9 @@ LAYOUTS = {  # data set -> what its files must hold
         ("cifar-100-binary", "cifar-100-python"), ("train",), ("test",), 50_000, 10_000, {"coarse": 20, "fine": 100}
     ),
 }
+IMAGENET32 = Batches(
+    "imagenet32", tuple(f"train_data_batch_{i}" for i in range(1, 11)), ("val_data",), 1_281_167, 50_000, 1_000
+)
 
 
 def load(name, folder=None, **options):
@@ -164,6 +179,22 @@ def _load_cifar100(name, folder, *, labels="fine"):
     return _load_cifar(name, folder, labels)
 
 
+def _load_imagenet32(name, folder):
+    layout, files, arrays = IMAGENET32, {}, {}
+    place = folder if folder.name == layout.folder else folder / layout.folder
+    suffix = ".npz" if (place / f"{layout.train[0]}.npz").is_file() else ""
+    for split, names, records in (
+        ("train", layout.train, layout.train_records),
+        ("test", layout.test, layout.test_records),
+    ):
+        parts = [formats.read_imagenet32(_find([place], file + suffix, files), layout.classes) for file in names]
+        arrays[split] = {key: np.concatenate(part) for key, part in zip("xy", zip(*parts, strict=True), strict=True)}
+        found = len(arrays[split]["y"])
+        if found != records:
+            raise DataError(f"{place}: {found:,} images for {split} where {records:,} are expected")
+    return Dataset(arrays, layout.classes, name, files)
+
+
 def _cifar_format(layout, folder):
     """The first folder that holds a batch, the suffix of its files, and their reader; binary where there is none."""
     readers = ((".bin", formats.read_cifar_binary), ("", formats.read_cifar_pickle))
@@ -230,6 +261,11 @@ def _remedy(name, folder):
     """What puts a data set right."""
     if name == "digits":
         return "pip install plasticity_jax[report]"
+    if name == "imagenet32":
+        return (
+            'there is no open download: ask for "Downsampled ImageNet 32x32" on image-net.org, put its files into '
+            f"{folder / IMAGENET32.folder}, or name another folder with --config.data.dir or $PLASTICITY_JAX_DATA"
+        )
     fetch = f"python scripts/fetch_data.py {name} --folder {shlex.quote(str(folder))}"
     return f"name the folder that has it with --config.data.dir or $PLASTICITY_JAX_DATA, or run {fetch}"
 
@@ -240,6 +276,7 @@ _LOADERS = {
     "fashion_mnist": _load_idx,
     "cifar10": _load_cifar,
     "cifar100": _load_cifar100,
+    "imagenet32": _load_imagenet32,
     "synthetic": _load_synthetic,
 }
 NAMES = tuple(_LOADERS)

@@ -1,4 +1,4 @@
-"""Image files as their makers publish them: IDX (MNIST), and the binary and the pickled batches of CIFAR.
+"""Image files as their makers publish them: IDX (MNIST), the batches of CIFAR and those of ImageNet at 32x32.
 
 A file is judged by its header, its exact size and the range of its labels, never by a checksum: a copy that somebody
 compressed again is as good as the original. Every reader takes a file that is gzipped or not, and goes by the content
@@ -14,9 +14,10 @@ import zlib
 
 import numpy as np
 
-__all__ = ["DataError", "read_cifar_binary", "read_cifar_pickle", "read_idx"]
+__all__ = ["DataError", "read_cifar_binary", "read_cifar_pickle", "read_idx", "read_imagenet32"]
 
 GZIP = b"\x1f\x8b"  # no IDX file, CIFAR record or pickle begins with these two bytes
+ZIP = b"PK"  # nor with these, which an npz file begins with
 PIXELS = 3 * 32 * 32  # of a CIFAR image, one channel after the other
 
 
@@ -92,14 +93,30 @@ def read_cifar_pickle(path, records, classes):
     """
     batch = _unpickle(path, _read(path))
     keys = ("labels",) if len(classes) == 1 else ("coarse_labels", "fine_labels")
-    missing = [key for key in ("data", *keys) if key not in batch]
-    if missing:
-        raise DataError(f"{path}: the pickle has no {missing[0]!r}, it holds {sorted(batch)}")
-    data = np.asarray(batch["data"])
-    if data.shape != (records, PIXELS) or data.dtype != np.uint8:
-        raise DataError(f"{path}: data is {data.dtype} {data.shape} where uint8 {(records, PIXELS)} is expected")
+    images = _images(path, batch, keys, records)
     labels = [_label_column(path, key, batch[key], records, count) for key, count in zip(keys, classes, strict=True)]
-    return _channels_last(data), np.stack(labels, axis=1)
+    return images, np.stack(labels, axis=1)
+
+
+def read_imagenet32(path, classes):
+    """One file of the downsampled ImageNet of Chrabaszcz et al. 2017 (arXiv 1707.08819): a pickled dict, or an npz.
+
+    It holds "data" uint8 [N, 3072], 1,024 bytes of red, green and blue each, and "labels", whole numbers from 1.
+
+    Args:
+      path: the file, gzipped or not; see `read_cifar_pickle` for what is unpickled.
+      classes: their number; a label outside 1..classes is an error.
+
+    Returns:
+      images uint8 [N, 32, 32, 3] and labels int32 [N], counted from 0.
+
+    Raises:
+      DataError: the file is damaged or holds something else.
+    """
+    raw = _read(path)
+    batch = _unzip(path, raw) if raw[:2] == ZIP else _unpickle(path, raw)
+    images = _images(path, batch, ("labels",), np.size(batch.get("labels", ())))
+    return images, _label_column(path, "labels", batch["labels"], len(images), classes, first=1)
 
 
 def _read(path):
@@ -131,13 +148,25 @@ def _check_labels(path, labels, classes):
         raise DataError(f"{path}: label {labels[first]} of record {first} is outside 0..{classes - 1}")
 
 
-def _label_column(path, key, values, records, classes):
-    """The labels [N] int32 that a pickle holds as a list."""
+def _images(path, batch, keys, records):
+    """The images of a batch that must hold so many records, and labels under these keys."""
+    missing = [key for key in ("data", *keys) if key not in batch]
+    if missing:
+        raise DataError(f"{path}: the file has no {missing[0]!r}, it holds {sorted(batch)}")
+    data = np.asarray(batch["data"])
+    if data.shape != (records, PIXELS) or data.dtype != np.uint8:
+        raise DataError(f"{path}: data is {data.dtype} {data.shape} where uint8 {(records, PIXELS)} is expected")
+    return _channels_last(data)
+
+
+def _label_column(path, key, values, records, classes, first=0):
+    """The labels [N] int32 that a batch holds, counted from `first`."""
     labels = np.asarray(values)
     if labels.shape != (records,) or labels.dtype.kind not in "iu":
         raise DataError(f"{path}: {key} is {labels.dtype} {labels.shape} where {records} integers are expected")
+    labels = labels.astype(np.int32) - first
     _check_labels(path, labels, classes)
-    return labels.astype(np.int32)
+    return labels
 
 
 def _channels_last(rows):
@@ -155,12 +184,21 @@ class _ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a data file")
 
 
+def _unzip(path, raw):
+    """The arrays of an npz file, by name."""
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # a damaged archive can raise nearly anything
+        raise DataError(f"{path}: no whole npz file in its {len(raw):,} bytes ({error})") from error
+
+
 def _unpickle(path, raw):
     """The dict of a batch that Python 2 wrote, with text for keys."""
     try:
         batch = _ArraysOnly(io.BytesIO(raw), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise DataError(f"{path}: no whole CIFAR pickle in its {len(raw):,} bytes ({error})") from error
+        raise DataError(f"{path}: no whole pickle in its {len(raw):,} bytes ({error})") from error
     if not isinstance(batch, dict):
         raise DataError(f"{path}: the pickle holds a {type(batch).__name__} where a dict is expected")
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in batch.items()}

@@ -39,6 +39,8 @@ def softmax_head(spec, smoothing: float = 0.0):
     With smoothing s the target is 1 - s + s / K at the label and s / K elsewhere, so that the loss is
     (1 - s) (-log p_label) + s mean_k (-log p_k). Szegedy et al. 2016 (arXiv 1512.00567), section 7.
 
+    Where the batch carries "classes" [B, K] bool, the others do not exist: p and the mean are over those that do.
+
     Args:
       spec: shapes of the data; "classes" is K.
       smoothing: 0 to below 1.
@@ -49,10 +51,12 @@ def softmax_head(spec, smoothing: float = 0.0):
     check.fraction("smoothing", smoothing)
 
     def loss(outputs, batch):
-        at_label = optax.softmax_cross_entropy_with_integer_labels(outputs.y, batch["y"])  # [B]
+        exist = batch.get("classes")  # None: all
+        logits = outputs.y if exist is None else jnp.where(exist, outputs.y, -jnp.inf)
+        at_label = optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])  # [B]
         if _is_off(smoothing):
             return at_label
-        return (1 - smoothing) * at_label - smoothing * jnp.mean(jax.nn.log_softmax(outputs.y), -1)
+        return (1 - smoothing) * at_label - smoothing * jnp.mean(jax.nn.log_softmax(logits), -1, where=exist)
 
     return Head(spec["classes"], Objective(loss, lambda outputs: outputs.y))
 

@@ -223,9 +223,9 @@ WHOLE = {"data": np.zeros((RECORDS, 3072), np.uint8), "labels": [0] * RECORDS}
         (BINARY, lambda raw: b"", "is empty, 0 bytes"),
         (BINARY, lambda raw: cut(gzip.compress(raw)), "gzip stream is cut short"),
         (BINARY, None, "data_batch_3.bin .* is missing"),
-        (PICKLE, cut, "no whole CIFAR pickle"),
+        (PICKLE, cut, "no whole pickle"),
         (PICKLE, lambda raw: b"", "is empty, 0 bytes"),
-        (PICKLE, lambda raw: b"<!DOCTYPE html>", "no whole CIFAR pickle"),
+        (PICKLE, lambda raw: b"<!DOCTYPE html>", "no whole pickle"),
         (PICKLE, lambda raw: cut(gzip.compress(raw)), "gzip stream is cut short"),
         (PICKLE, pickle_without("data"), "no 'data', it holds"),
         (PICKLE, pickle_without("labels"), "no 'labels', it holds"),
@@ -245,6 +245,61 @@ def test_damaged_cifar(tmp_path, file, damage, says):
         load("cifar10", tmp_path)
     assert path.name in str(caught.value)
     assert str(caught.value).endswith(f"python scripts/fetch_data.py cifar10 --folder {tmp_path}")
+
+
+def imagenet(i, n=3):
+    """One file's content: data [n, 3072] and labels from 1."""
+    draw = np.random.default_rng(i)
+    return {"data": draw.integers(0, 256, (n, 3072), np.uint8), "labels": draw.integers(1, 1001, n).tolist()}
+
+
+def write_imagenet(folder, monkeypatch, zipped):
+    """All files of a small ImageNet at 32x32, in the format of the originals."""
+    monkeypatch.setattr(data, "IMAGENET32", data.IMAGENET32._replace(train_records=30, test_records=3))
+    (folder / "imagenet32").mkdir(parents=True)
+    for i in range(1, 12):
+        path = folder / "imagenet32" / ("val_data" if i == 11 else f"train_data_batch_{i}")
+        if zipped:
+            np.savez(path, **imagenet(i), mean=np.zeros(3072))
+        else:
+            path.write_bytes(dumps({**imagenet(i), "mean": np.zeros(3072)}))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_imagenet32_is_read_in_both_formats(tmp_path, monkeypatch, zipped):
+    write_imagenet(tmp_path, monkeypatch, zipped)
+    dataset = load("imagenet32", tmp_path)
+    assert dataset.classes == 1_000 and len(dataset.files) == 11
+    assert load("imagenet32", tmp_path / "imagenet32").files == dataset.files
+    for split, numbers in (("train", range(1, 11)), ("test", [11])):
+        x = np.concatenate([imagenet(i)["data"] for i in numbers])
+        got = dataset.arrays[split]
+        assert got["x"].dtype == np.uint8 and got["y"].dtype == np.int32
+        for channel in range(3):  # one channel after the other, row by row
+            plane = x[:, 1024 * channel : 1024 * (channel + 1)].reshape(-1, 32, 32)
+            np.testing.assert_array_equal(got["x"][..., channel], plane)
+        np.testing.assert_array_equal(got["y"] + 1, np.concatenate([imagenet(i)["labels"] for i in numbers]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (cut, "no whole npz"),
+        (lambda raw: dumps([1]), "a list where a dict"),
+        (lambda raw: dumps({"data": 0}), "no 'labels', it holds"),
+        (lambda raw: dumps(imagenet(3) | {"labels": [0, 1, 2]}), "label -1 of record 0 is outside"),
+        (lambda raw: dumps(imagenet(3) | {"labels": [1, 2]}), r"uint8 \(3, 3072\) where uint8 \(2, 3072\)"),
+        (lambda raw: dumps(imagenet(3, n=2)), "29 images for train where 30"),
+        (None, "train_data_batch_3.npz .* is missing"),
+    ],
+)
+def test_damaged_imagenet32(tmp_path, monkeypatch, damage, says):
+    write_imagenet(tmp_path, monkeypatch, zipped=True)
+    path = tmp_path / "imagenet32/train_data_batch_3.npz"
+    path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
+    with pytest.raises(DataError, match=says) as caught:
+        load("imagenet32", tmp_path)
+    assert "no open download" in str(caught.value) and str(tmp_path / "imagenet32") in str(caught.value)
 
 
 class Harm:
