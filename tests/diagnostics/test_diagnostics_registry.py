@@ -146,6 +146,18 @@ def test_metric_names_are_unique_and_documented(toy):
     assert set(rows) == set(names) | BY_THE_TRAINER
 
 
+def test_every_documented_metric_has_a_formula_a_source_and_a_cost():
+    header, _, *rows = re.findall(r"^\|(.+)\|$", DOCS.read_text(), re.MULTILINE)
+    columns = [cell.strip() for cell in header.split("|")]
+    assert [column.split()[0].rstrip(",") for column in columns] == [
+        *("metric", "formula", "dimension", "thresholds", "source", "cost")
+    ]
+    for row in rows:
+        cells = dict(zip(columns, (cell.strip() for cell in row.split("|")), strict=True))
+        empty = [column for column, cell in cells.items() if not cell and not column.startswith("thresholds")]
+        assert not empty, (row, empty)
+
+
 def test_documented_dimensions_are_those_of_the_arrays(toy):
     documented = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]+?) \|", DOCS.read_text(), re.MULTILINE))
     for name in DIAGNOSTICS:
