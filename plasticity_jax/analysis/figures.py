@@ -77,19 +77,19 @@ FIGURES = {
     "interference": (
         "Gradients of single examples at the end of each task: how many directions they have, and how they agree.",
         Metric("gradient_covariance_rank", "rank of the covariance", "effective rank (directions)"),
-        Metric("gradient_interference", "agreement", "mean cosine of two gradients"),
+        Metric("gradient_interference", "agreement", "mean cosine"),
         Metric("negative_interference", "interference", "pairs below 0 (fraction)"),
     ),
     "tangent_kernel": (
         "The empirical tangent kernel at the end of each task.",
         Metric("ntk_effective_rank", "effective rank", "effective rank (directions)"),
-        Metric("ntk_condition", "condition", "largest / smallest eigenvalue"),
-        Metric("ntk_diagonal_share", "diagonal share", "squares on the diagonal (fraction)"),
+        Metric("ntk_condition", "condition", "eigenvalues (ratio)"),
+        Metric("ntk_diagonal_share", "diagonal share", "of squares (fraction)"),
     ),
     "forgetting": (
         "Accuracy on the test inputs of earlier tasks at the end of each task.",
-        Metric("forgetting", "forgetting", "best before - now (fraction)"),
-        Metric("backward_transfer", "backward transfer", "now - right after (fraction)"),
+        Metric("forgetting", "forgetting", "lost (fraction)"),
+        Metric("backward_transfer", "backward transfer", "gained (fraction)"),
     ),
 }
 

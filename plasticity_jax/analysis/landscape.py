@@ -37,8 +37,11 @@ def draw(groups, records):
                     interval = statistics.interval(values, axis="run")
                     style.line(axis, i, values["distance"].values, interval, group.label)
                     numbers += records(group, title, None, f"distance in task {task + 1}", values["distance"], interval)
-    for axis in axes[-1]:
-        axis.set_xlabel("distance / norm of the parameters")
+    for column in axes.T:  # one range for each direction, so that its tasks can be compared
+        limits = [axis.get_ylim() for axis in column]
+        for axis in column:
+            axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        column[-1].set_xlabel("distance / norm of weights")
     style.legend(figure)
     return figure, numbers
 
