@@ -33,7 +33,8 @@ from plasticity_jax.train import supervised
 
 __all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "complete"]
 
-COSTLY = ("spectrum",)  # diagnostics that are measured only where a configuration asks for them
+# diagnostics that are measured only where a configuration asks for them; `forgetting` because few streams allow it
+COSTLY = ("spectrum", "gradient_covariance", "ntk", "landscape", "forgetting")
 DEFAULTS = {
     "seeds": 8,
     "first_seed": 0,

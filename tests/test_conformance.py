@@ -254,7 +254,12 @@ def test_schedules(name):
     assert factor._cache_size() == 1
 
 
-QUICK = {"spectrum": {"steps": 8, "probes": 2}}  # settings that keep the suite quick
+QUICK = {  # settings that keep the suite quick
+    "spectrum": {"steps": 8, "probes": 2},
+    "gradient_covariance": {"examples": 5},
+    "ntk": {"inputs": 4},
+    "landscape": {"points": 3, "directions": 1},
+}
 
 
 @functools.cache
@@ -263,13 +268,13 @@ def situations():
     return jax.jit(jax.vmap(lambda key: (key, *learner_and_snapshot(key))))(two_keys())
 
 
-@pytest.mark.parametrize("name", slowly(DIAGNOSTICS, "spectrum"))
+@pytest.mark.parametrize("name", slowly(DIAGNOSTICS, "gradient_covariance", "landscape", "ntk", "spectrum"))
 class TestDiagnostics:
     def member(self, name, member_network=None):
         block = complete({"diagnostics": {name: {"every": 1, **QUICK.get(name, {})}}})["diagnostics"][name]
         offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
         offered |= {"optimizer": optax.adam(1e-2), "stream": stream("random_labels"), "memory_gb": 0.1}
-        offered |= {"intervention": Intervention()}
+        offered |= {"intervention": Intervention(), "horizon": Horizon(3, lambda task: 10)}
         return _call("diagnostics", block, offered)
 
     def objective(self):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plasticity_jax.analysis import groups as grouping
-from plasticity_jax.analysis import statistics, style
+from plasticity_jax.analysis import interference, landscape, statistics, style
 
 __all__ = ["FIGURES", "Drawing", "draw", "select"]
 
@@ -57,6 +57,17 @@ FIGURES = {
         Metric("dead_fraction", "dead units", "dead units (fraction)", True),
         Metric("dormant_fraction", "dormant units", "dormant units (fraction)", True),
     ),
+    "changes": (
+        "What became of the units of each hidden layer since the last measurement.",
+        Metric("preactivation_shift", "shift of pre-activations", "mean shift (deviations)", True),
+        Metric("dormant_overlap", "dormant units that stay", "still dormant (fraction)", True),
+        Metric("duplicate_fraction", "duplicate units", "duplicates (fraction)", True),
+    ),
+    "predictions": (
+        "Predictions at the end of each task: how sure they are, and how many one more update would change.",
+        Metric("prediction_entropy", "entropy", "entropy (nats)"),
+        Metric("churn", "churn", "changed by an update (fraction)"),
+    ),
     "norms": (
         "Size of the weights at the end of each task.",
         Metric("weight_norm", "weight norm", "L2 norm (all parameters)"),
@@ -66,6 +77,23 @@ FIGURES = {
         "Ranks of each hidden layer's features at the end of each task.",
         Metric("srank", "srank", "srank (directions)", True),
         Metric("effective_rank", "effective rank", "effective rank (directions)", True),
+    ),
+    "interference": (
+        "Gradients of single examples at the end of each task: how many directions they have, and how they agree.",
+        Metric("gradient_covariance_rank", "rank of the covariance", "effective rank (directions)"),
+        Metric("gradient_interference", "agreement", "mean cosine"),
+        Metric("negative_interference", "interference", "pairs below 0 (fraction)"),
+    ),
+    "tangent_kernel": (
+        "The empirical tangent kernel at the end of each task.",
+        Metric("ntk_effective_rank", "effective rank", "effective rank (directions)"),
+        Metric("ntk_condition", "condition", "eigenvalues (ratio)"),
+        Metric("ntk_diagonal_share", "diagonal share", "of squares (fraction)"),
+    ),
+    "forgetting": (
+        "Accuracy on the test inputs of earlier tasks at the end of each task.",
+        Metric("forgetting", "forgetting", "lost (fraction)"),
+        Metric("backward_transfer", "backward transfer", "gained (fraction)"),
     ),
 }
 
@@ -95,7 +123,7 @@ def draw(groups, classes=None):
     shown, note = select(groups)
     with style.context():
         drawings = [_figure(name, *FIGURES[name], groups=shown, classes=classes) for name in FIGURES]
-        drawings.append(_learning(shown, classes))
+        drawings += [_learning(shown, classes), _heat_maps(shown), _lines(shown)]
     return [d._replace(caption=f"{d.caption} {note}".strip()) for d in drawings if d is not None]
 
 
@@ -198,6 +226,29 @@ def _learning(groups, classes):
     caption = f"Learning curves inside tasks: online {kind}, averaged over each segment, "
     caption += "in the first task and in the newest that all lines have reached."
     return Drawing("learning_curves", figure, f"{caption} {_band(records, [g for g, _ in curves])}", records)
+
+
+def _heat_maps(groups):
+    """The matrices of the gradient covariance, None where they were not measured."""
+    found = interference.draw(groups)
+    if found is None:
+        return None
+    caption = "Cosines between the gradients of single examples, of one run: its first and its newest measurement. "
+    caption += "Rows and columns are ordered by k-means with 10 clusters, anew in each panel."
+    figure, records = found
+    return Drawing(interference.NAME, figure, caption, records)
+
+
+def _lines(groups):
+    """The loss along lines, None where it was not measured."""
+    found = landscape.draw(groups, _records)
+    if found is None:
+        return None
+    caption = (
+        "Loss along the gradient and along the top eigenvectors of the Hessian, at its first and newest measurement."
+    )
+    figure, records = found
+    return Drawing("landscape", figure, f"{caption} {_band(records, groups)}", records)
 
 
 def _segments(axes, task, curves):

@@ -4,26 +4,34 @@ import jax.numpy as jnp
 
 from plasticity_jax import tree
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import kernels, to_float32
+from plasticity_jax.diagnostics.shared import kernels, stack, to_float32, weight_layers
 
 __all__ = ["effective_learning_rate", "gradients"]
 
 
-def gradients():
-    """Sizes of the gradient and of the update that it became, global over the network.
+def gradients(network):
+    """Sizes of the gradient and of the update that it became.
 
       gradient_norm            ||g||_2, g the gradient of loss + penalties before any hook, over all parameters
       update_ratio             ||u||_2 / ||theta||_2, u the optimizer's update, over all parameters
       effective_learning_rate  ||u||_2 / (||g||_2 ||w||_2^2), over the kernels jointly; see `effective_learning_rate`
+      layer_update_ratio       ||u_W||_2 / ||W||_2 of each kernel W; NaN for a kernel of zeros
 
-    All three are [] float32. Gradient and update are those of `snapshot.batch`; with few examples in it they are noisy.
+    The first three are [] float32, the last is [L]. Gradient and update are those of `snapshot.batch`; with few
+    examples in it they are noisy.
+
+    Args:
+      network: its layers are those with a parameter called "kernel", found from shapes alone.
 
     Returns:
-      A Diagnostic with three scalar metrics.
+      A Diagnostic with three scalar metrics and one of dimension layer, the output layer included.
 
-    >>> sorted(gradients().dims)
-    ['effective_learning_rate', 'gradient_norm', 'update_ratio']
+    >>> from plasticity_jax.base import Network, Variables
+    >>> network = Network(lambda key: Variables({"fc0": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}, {}), None)
+    >>> gradients(network).dims["layer_update_ratio"]
+    {'layer': ('fc0',)}
     """
+    layers = weight_layers(network)
 
     def apply(key, state, learner, snapshot):
         params, gradient, update = map(to_float32, (learner.variables.params, snapshot.gradients, snapshot.updates))
@@ -31,10 +39,19 @@ def gradients():
             "gradient_norm": tree.norm(gradient),
             "update_ratio": tree.norm(update) / tree.norm(params),
             "effective_learning_rate": effective_learning_rate(update, gradient, params),
+            "layer_update_ratio": stack(
+                [_ratio(u, w) for u, w in zip(kernels(update).values(), kernels(params).values(), strict=True)]
+            ),
         }
 
+    per_layer = {"layer_update_ratio": {"layer": layers}}
     names = ("gradient_norm", "update_ratio", "effective_learning_rate")
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names})
+    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names} | per_layer)
+
+
+def _ratio(update, kernel):
+    size = tree.norm(kernel)
+    return jnp.where(size == 0, jnp.nan, tree.norm(update) / size)
 
 
 def effective_learning_rate(updates, gradients, params):

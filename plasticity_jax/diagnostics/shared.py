@@ -1,6 +1,6 @@
-"""What the families of diagnostics share: names of layers, kernels, counted inputs.
+"""What the families of diagnostics share: names of layers, kernels, counted inputs, the loss of the task.
 
-Letters: L layers, N rows (inputs, or inputs times positions), U units.
+Letters: B inputs, L layers, N rows (inputs, or inputs times positions), U units.
 """
 
 import math
@@ -9,9 +9,23 @@ import re
 import jax
 import jax.numpy as jnp
 
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.learn import weighted_mean
 from plasticity_jax.tree import path_name
 
-__all__ = ["hidden_layers", "kernels", "row_weights", "stack", "to_float32", "weight_layers"]
+__all__ = [
+    "first",
+    "fitting",
+    "hidden_layers",
+    "kernels",
+    "row_weights",
+    "stack",
+    "task_loss",
+    "to_float32",
+    "weight_layers",
+]
+
+COPIES = 4  # of the activations in a Hessian product: values, tangents, and what each of them sends back
 
 
 def hidden_layers(network):
@@ -81,3 +95,51 @@ def stack(values):
 def to_float32(tree):
     """The tree in float32, so that sums over half-precision parameters are taken in float32."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+
+
+def first(batch, count):
+    """The first `count` inputs of a batch, fewer where it has fewer, without the test inputs that come with it."""
+    return jax.tree.map(lambda x: x[:count], {name: value for name, value in batch.items() if name != "test"})
+
+
+def task_loss(network, objective, learner, batch, key):
+    """The mean loss of a batch as a function of the parameters, in evaluation mode and without penalties.
+
+        loss(params, part) = sum_b w_b loss_b / (B_part mean w),   b over the part, mean w over the whole batch
+
+    Args:
+      network, objective: records.
+      learner: gives what is not trained.
+      batch: dict of [B, ...], from `first`.
+      key: [] key of the measurement.
+
+    Returns:
+      (params, part) -> [] float32. A part is the batch or some of its inputs: the mean over parts of one size is the
+      loss of the whole, though the weights of the inputs differ.
+    """
+    mean_weight = jnp.mean(batch["weight"])
+
+    def loss(params, part):
+        variables = learner.variables._replace(params=params)
+        outputs, _ = network.apply(for_step(key, Purpose.NETWORK), variables, part["x"], False)
+        weight = part["weight"]
+        return weighted_mean(objective.loss(outputs, part), weight, mean_weight * len(weight))
+
+    return loss
+
+
+def fitting(network, learner, batch, memory_gb):
+    """How many inputs a Hessian product may process at once: those whose activations fit in memory, about; an int.
+
+    Args:
+      network: says what it keeps of an input.
+      learner: shapes of the variables.
+      batch: dict of [B, ...].
+      memory_gb: gigabytes for activations.
+    """
+    outputs = jax.eval_shape(
+        lambda v, x: network.apply(jax.random.key(0), v, x, False)[0], learner.variables, batch["x"]
+    )
+    inputs = len(batch["weight"])
+    bytes_each = COPIES * sum(4 * math.prod(x.shape) for x in jax.tree.leaves(outputs)) / inputs
+    return max(1, min(inputs, int(memory_gb * 1e9 / bytes_each)))

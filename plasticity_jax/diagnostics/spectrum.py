@@ -1,20 +1,18 @@
 """The spectrum of the loss's Hessian on the task's own inputs, by stochastic Lanczos quadrature."""
 
 import jax
-import jax.numpy as jnp
 
 from plasticity_jax import check, tree
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.curvature.matrices import hessian
 from plasticity_jax.curvature.slq import slq
 from plasticity_jax.curvature.summary import summary
-from plasticity_jax.keys import Purpose, for_step
-from plasticity_jax.learn import weighted_mean
+from plasticity_jax.diagnostics.shared import first, fitting, task_loss
 
 __all__ = ["spectrum"]
 
 
-def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int = 2048, microbatch: int = 0):
+def spectrum(network, objective, memory_gb, steps: int = 64, probes: int = 4, inputs: int = 2048, microbatch: int = 0):
     """The Hessian of the mean training loss, without penalties and in evaluation mode.
 
       sharpness               largest eigenvalue, [] float32
@@ -29,10 +27,11 @@ def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int =
     Args:
       network: Network.
       objective: Objective.
+      memory_gb: gigabytes for activations; the `steps` vectors of the Lanczos process come on top.
       steps: Lanczos steps, one Hessian product each; at most as many as there are parameters.
       probes: random start vectors.
       inputs: the first so many of the evaluation inputs, which the streams give in fixed order.
-      microbatch: inputs processed at once, whose activations are kept; 0: all of them.
+      microbatch: inputs processed at once; 0: as many as memory_gb allows.
 
     Returns:
       A Diagnostic. Its cost is steps * probes Hessian products, each about two gradients on all inputs.
@@ -47,18 +46,10 @@ def spectrum(network, objective, steps: int = 64, probes: int = 4, inputs: int =
     steps = min(steps, parameters)
 
     def apply(key, state, learner, snapshot):
-        batch = {name: value for name, value in snapshot.batch.items() if name != "test"}
-        batch = jax.tree.map(lambda x: x[:inputs], batch)
-        mean_weight = jnp.mean(batch["weight"])  # of all inputs, so that microbatches share one scale
-
-        def loss(params, batch):
-            outputs, _ = network.apply(
-                for_step(key, Purpose.NETWORK), learner.variables._replace(params=params), batch["x"], False
-            )
-            weight = batch["weight"]
-            return weighted_mean(objective.loss(outputs, batch), weight, mean_weight * len(weight))
-
-        s = slq(hessian(loss, learner.variables.params, batch, microbatch or None), steps, probes, key=key)
+        batch = first(snapshot.batch, inputs)
+        at_once = microbatch or fitting(network, learner, batch, memory_gb)
+        loss = task_loss(network, objective, learner, batch, key)
+        s = slq(hessian(loss, learner.variables.params, batch, at_once), steps, probes, key=key)
         found = summary(s)
         return state, {
             "sharpness": found.largest.value,

@@ -9,8 +9,9 @@ from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics.shared import hidden_layers, row_weights, stack
 
-__all__ = ["dead", "dormant", "frequent", "rows_of", "saturating", "units"]
+__all__ = ["dead", "dormant", "fraction", "frequent", "mean_and_deviation", "rows_of", "saturating", "units"]
 
+CONSTANT = 1e-5  # of its mean: a deviation below this is rounding
 NAMES = ("dead_fraction", "dormant_fraction", "saturated_fraction", "linearised_fraction")
 
 
@@ -63,10 +64,10 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
         bounds = network.bounds.get(layer)
         saturated = frequent(saturating(h, bounds, margin), counted_h, share) if bounds else jnp.nan
         return {
-            "dead_fraction": _mean(dead(h, counted_h), h, counted_h),
-            "dormant_fraction": _mean(dormant(h, counted_h, tau), h, counted_h),
-            "saturated_fraction": _mean(saturated, h, counted_h),
-            "linearised_fraction": _mean(frequent(z > 0, counted_z, share), z, counted_z),
+            "dead_fraction": fraction(dead(h, counted_h), h, counted_h),
+            "dormant_fraction": fraction(dormant(h, counted_h, tau), h, counted_h),
+            "saturated_fraction": fraction(saturated, h, counted_h),
+            "linearised_fraction": fraction(frequent(z > 0, counted_z, share), z, counted_z),
         }
 
     def apply(key, state, learner, snapshot):
@@ -109,6 +110,26 @@ def dormant(h, counted, tau):
     return size <= tau * jnp.mean(size)
 
 
+def mean_and_deviation(values, counted):
+    """Mean and standard deviation of every unit over the rows that count.
+
+    A deviation below 1e-5 of the mean is 0: a constant is left with some by rounding.
+
+    Args:
+      values, counted: as `rows_of` returns them.
+
+    Returns:
+      ([U], [U]) float32; NaN where no row counts.
+
+    >>> mean, deviation = mean_and_deviation(jnp.array([[1.0, 0.3], [3.0, 0.3]]), jnp.ones((2, 1), bool))
+    >>> mean.tolist()[0], deviation.tolist()
+    (2.0, [1.0, 0.0])
+    """
+    mean = jnp.mean(values, 0, where=counted)
+    deviation = jnp.sqrt(jnp.mean(jnp.square(values - mean), 0, where=counted))
+    return mean, jnp.where(deviation <= CONSTANT * jnp.abs(mean), 0.0, deviation)
+
+
 def frequent(event, counted, share):
     """[U] bool: the event [N, U] happens on at least this share of the rows that count."""
     return jnp.sum(event & counted, 0) / jnp.sum(counted) >= share
@@ -121,7 +142,7 @@ def saturating(h, bounds, margin):
     return (h <= low + width) | (h >= high - width)
 
 
-def _mean(flags, values, counted):
-    """Share of flags, NaN where a value is not finite or nothing counts: comparisons would hide both."""
+def fraction(flags, values, counted):
+    """Share of units with a flag, NaN where a value is not finite or nothing counts: comparisons would hide both."""
     known = jnp.any(counted) & jnp.all(jnp.isfinite(values))
     return jnp.where(known, jnp.mean(flags), jnp.nan)

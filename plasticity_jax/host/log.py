@@ -12,6 +12,7 @@ from plasticity_jax.host.folder import read_json, write_json
 
 __all__ = ["check", "open_writers"]
 
+LARGEST = 1000  # numbers of one metric: a matrix of examples is for the results, not for watching
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
@@ -56,10 +57,15 @@ def open_writers(settings, folder, config):
 
 
 def _scalars(metrics):
-    """Means over the runs that have not diverged and are finite, one number per metric and layer: name/index."""
+    """Means over the runs that have not diverged and are finite, one number per metric and layer: name/index.
+
+    Metrics of more than 1,000 numbers a run are left out.
+    """
     scalars = {}
     standing = np.asarray(metrics.get("diverged", 0.0)) == 0
     for name, values in metrics.items():
+        if np.prod(np.shape(values)[1:]) > LARGEST:
+            continue
         values = np.asarray(values, np.float64)
         finite = np.isfinite(values)
         if name != "diverged" and standing.ndim:

@@ -45,7 +45,8 @@ def _batch(key, examples=6):
 def _case(key):
     """A learner some way from its initial variables, and its snapshot: ready to be mapped over keys."""
     clock = Clock(*[jnp.int32(0)] * 3)
-    initial, batch = _init(key), {**_batch(key), "test": _batch(jax.random.fold_in(key, 1), 4)}
+    test = _batch(jax.random.fold_in(key, 1), 4)
+    initial, batch = _init(key), {**_batch(key), "test": {**test, "task": test["y"]}}
     variables = initial._replace(params=jax.tree.map(lambda p: 1.5 * p + 0.1, initial.params))
     outputs = _apply(key, variables, batch["x"], False)[0]
     gradients = jax.tree.map(lambda p: jnp.sin(3.0 * p), variables.params)

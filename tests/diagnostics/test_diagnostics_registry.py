@@ -1,23 +1,34 @@
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from plasticity_jax.build import COSTLY
 from plasticity_jax.diagnostics import DIAGNOSTICS
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+SETTINGS = {  # quick ones, and a threshold that some of 4 units are below
+    "gradient_covariance": {"examples": 4},
+    "landscape": {"points": 3, "inputs": 4},
+    "ntk": {"inputs": 4},
+    "overlap": {"tau": 0.9},
+}
+NOT_YET = {"preactivation_shift", "preactivation_shift_spread", "dormant_overlap", "forgetting", "backward_transfer"}
 BY_THE_TRAINER = {"online_accuracy", "online_loss", "diverged", "resets"}
 
 
 def _make(toy, name):
     """A registry entry, asked for what it needs by the names of its parameters, as build.py does."""
-    factory, records = DIAGNOSTICS[name], {"network": toy.network, "objective": toy.objective}
+    factory, records = DIAGNOSTICS[name], {"network": toy.network, "objective": toy.objective, "memory_gb": 0.1}
+    records["horizon"] = SimpleNamespace(tasks=3)
     wanted = inspect.signature(factory).parameters
-    return factory(**{key: records[key] for key in wanted if key in records})
+    return factory(**{key: records[key] for key in wanted if key in records}, **SETTINGS.get(name, {}))
 
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -29,11 +40,14 @@ def measure(toy):
     families = {name: _make(toy, name) for name in DIAGNOSTICS}
 
     def measure(key):
-        learner, snapshot = toy.case(key)
-        return {
-            name: family.apply(key, family.init(key, learner, snapshot), learner, snapshot)
-            for name, family in families.items()
-        }
+        earlier, now, found = toy.case(jax.random.fold_in(key, 2)), toy.case(key), {}
+        now = now[0], now[1]._replace(clock=now[1].clock._replace(task=jnp.int32(1)))
+        for name, family in families.items():
+            state = family.init(key, *earlier)
+            if state != ():  # compares with the measurement before
+                state, _ = family.apply(key, state, *earlier)
+            found[name] = family.apply(key, state, *now)
+        return found
 
     return measure
 
@@ -62,7 +76,7 @@ def test_jit_equals_eager(loop, eager, name):
     assert set(eager) == set(loop[0][name][1])
     for metric, value in loop[0][name][1].items():
         # the Lanczos process amplifies rounding: single nodes agree to fewer digits
-        tolerance = {"rtol": 1e-2, "atol": 1e-3} if name == "spectrum" else {"rtol": 1e-5, "atol": 1e-6}
+        tolerance = {"rtol": 1e-2, "atol": 1e-3} if name == "spectrum" else {"rtol": 1e-4, "atol": 1e-5}
         np.testing.assert_allclose(value, eager[metric], **tolerance, err_msg=metric)
 
 
@@ -82,12 +96,11 @@ def test_dims_agree_with_the_shapes(toy, loop, name):
     for metric, dims in diagnostic.dims.items():
         assert metrics[metric].dtype == jnp.float32
         assert metrics[metric].shape == tuple(len(labels) for labels in dims.values()), metric
-        layers = ({}, {"layer": ("fc0", "fc1")}, {"layer": ("fc0", "fc1", "head")})
-        assert dims in layers or (name == "spectrum" and set(dims) == {"probe", "node"})
+        assert dims.get("layer", ("fc0", "fc1")) in (("fc0", "fc1"), ("fc0", "fc1", "head"))
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "spectrum" else ()) for name in DIAGNOSTICS]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in COSTLY else ()) for name in DIAGNOSTICS]
 )
 def test_nothing_is_written_and_nothing_is_lost(toy, case, name):
     learner, snapshot = case
@@ -95,9 +108,10 @@ def test_nothing_is_written_and_nothing_is_lost(toy, case, name):
     state, metrics = diagnostic.apply(
         jax.random.key(0), diagnostic.init(jax.random.key(0), learner, snapshot), learner, snapshot
     )
-    assert state == ()
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, diagnostic.init(jax.random.key(0), learner, snapshot))
     unknown = {metric for metric, value in metrics.items() if np.any(np.isnan(value))}
-    assert unknown <= {"saturated_fraction"}  # relu has no bounds
+    not_counted = {"gradient_covariance", "accuracy_by_task"}  # of the last input, and of a task without inputs
+    assert unknown <= {"saturated_fraction"} | not_counted | NOT_YET  # relu has no bounds
 
 
 def test_dims_are_known_while_tracing(toy):
@@ -117,10 +131,11 @@ def test_dims_are_known_while_tracing(toy):
 
 def test_a_network_without_hidden_layers(toy, case):
     linear = toy.network._replace(wiring=())
-    for name in ("units", "ranks"):
+    for name in ("units", "ranks", "shift", "overlap", "duplicates"):
         diagnostic = DIAGNOSTICS[name](linear)
         assert all(dims == {"layer": ()} for dims in diagnostic.dims.values())
-        assert all(value.shape == (0,) for value in diagnostic.apply(None, (), *case)[1].values())
+        state = diagnostic.init(None, *case)
+        assert all(value.shape == (0,) for value in diagnostic.apply(None, state, *case)[1].values())
 
 
 def test_metric_names_are_unique_and_documented(toy):
@@ -129,6 +144,18 @@ def test_metric_names_are_unique_and_documented(toy):
     rows = re.findall(r"^\| `(\w+)` \|", DOCS.read_text(), re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert set(rows) == set(names) | BY_THE_TRAINER
+
+
+def test_every_documented_metric_has_a_formula_a_source_and_a_cost():
+    header, _, *rows = re.findall(r"^\|(.+)\|$", DOCS.read_text(), re.MULTILINE)
+    columns = [cell.strip() for cell in header.split("|")]
+    assert [column.split()[0].rstrip(",") for column in columns] == [
+        *("metric", "formula", "dimension", "thresholds", "source", "cost")
+    ]
+    for row in rows:
+        cells = dict(zip(columns, (cell.strip() for cell in row.split("|")), strict=True))
+        empty = [column for column, cell in cells.items() if not cell and not column.startswith("thresholds")]
+        assert not empty, (row, empty)
 
 
 def test_documented_dimensions_are_those_of_the_arrays(toy):

@@ -17,15 +17,15 @@ def test_microbatches_change_nothing(toy):
     weight = jnp.array([1.0, 2.0, 0.5, 1.0, 0.0, 0.0])
     snapshot = snapshot._replace(batch={**snapshot.batch, "weight": weight})
 
-    def measured(microbatch):
-        apply = spectrum(toy.network, toy.objective, steps=6, probes=2, microbatch=microbatch).apply
+    def measured(microbatch, memory_gb=1.0):
+        apply = spectrum(toy.network, toy.objective, memory_gb, steps=6, probes=2, microbatch=microbatch).apply
         return jax.jit(apply)(KEY, (), learner, snapshot)[1]
 
-    whole, parts = measured(0), measured(2)
+    whole, parts, few = measured(0), measured(2), measured(0, 1e-6)  # of which 3 inputs fit, about
     for name in ("sharpness", "negative_curvature", "hessian_effective_rank"):
-        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4)
+        np.testing.assert_allclose([parts[name], few[name]], [whole[name]] * 2, rtol=1e-4)
 
 
 def test_a_negative_microbatch_is_refused(toy):
     with pytest.raises(ValueError, match="microbatch"):
-        spectrum(toy.network, toy.objective, microbatch=-1)
+        spectrum(toy.network, toy.objective, 1.0, microbatch=-1)

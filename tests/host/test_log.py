@@ -37,6 +37,7 @@ def test_nothing_asked_for(tmp_path):
 def test_tensorboard(tmp_path):
     write, close = log.open_writers({**OFF, "tensorboard": True}, tmp_path, {})
     write(10, {"loss": np.float32([1, 2, np.nan]), "norm": np.float32([[1, 2], [3, 4], [5, np.inf]])})
+    write(10, {"matrix": np.ones((3, 40, 40))})  # too many to watch
     write(20, {"loss": np.full(3, np.nan), "diverged": np.array([True, False, True])})
     close()
     found = tensorboard_scalars(tmp_path / "tensorboard")

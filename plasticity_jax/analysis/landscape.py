@@ -1,0 +1,62 @@
+"""The figure of the loss along lines through the parameters: the gradient and the top eigenvectors of the Hessian."""
+
+import numpy as np
+
+from plasticity_jax.analysis import statistics, style
+
+__all__ = ["draw"]
+
+NAMES = ("loss_along_gradient", "loss_along_eigenvectors")
+
+
+def draw(groups, records):
+    """A row of panels for the first and for the last task that was measured, a panel for each direction.
+
+    Args:
+      groups: from `groups.split`.
+      records: function (group, metric, layer, unit, x, interval) -> list of records, the numbers behind a line.
+
+    Returns:
+      (matplotlib Figure, records); None where nothing was measured.
+    """
+    lines = [(i, group, _lines(group)) for i, group in enumerate(groups) if group.values(NAMES[0]) is not None]
+    if not lines:
+        return None
+    tasks = sorted({edge for _, _, found in lines for edge in (min(found), max(found))})
+    tasks = sorted({tasks[0], tasks[-1]})
+    titles = list(dict.fromkeys(title for _, _, found in lines for panels in found.values() for title in panels))
+    figure, axes = style.grid(len(tasks), len(titles))
+    numbers = []
+    for row, task in zip(axes, tasks, strict=True):
+        row[0].set_ylabel("loss (nats)")
+        for axis, title in zip(row, titles, strict=True):
+            axis.set_title(f"{title}, task {task + 1}")
+            for i, group, found in lines:
+                values = found.get(task, {}).get(title)
+                if values is not None:
+                    interval = statistics.interval(values, axis="run")
+                    style.line(axis, i, values["distance"].values, interval, group.label)
+                    numbers += records(group, title, None, f"distance in task {task + 1}", values["distance"], interval)
+    for column in axes.T:  # one range for each direction, so that its tasks can be compared
+        limits = [axis.get_ylim() for axis in column]
+        for axis in column:
+            axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        column[-1].set_xlabel("distance / norm of weights")
+    style.legend(figure)
+    return figure, numbers
+
+
+def _lines(group):
+    """{task: {title: [run, distance]}}, tasks that have numbers alone."""
+    found = {}
+    for name in NAMES:
+        values = group.values(name)
+        if values is None:
+            continue
+        values = values if "direction" in values.dims else values.expand_dims("direction")
+        for direction in range(values.sizes["direction"]):
+            line = values.isel(direction=direction).transpose("task", "run", "distance")
+            title = "gradient" if name == NAMES[0] else f"eigenvector {direction + 1}"
+            for task in np.flatnonzero(np.isfinite(line).any(("run", "distance"))):
+                found.setdefault(int(task), {})[title] = line.isel(task=task)
+    return found

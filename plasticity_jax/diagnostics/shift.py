@@ -1,0 +1,66 @@
+"""How far the pre-activations of the units have moved since the last measurement.
+
+Letters: L layers, U units.
+"""
+
+import jax.numpy as jnp
+
+from plasticity_jax.base import Diagnostic
+from plasticity_jax.diagnostics.shared import hidden_layers, stack
+from plasticity_jax.diagnostics.units import mean_and_deviation, rows_of
+
+__all__ = ["shift"]
+
+
+def shift(network):
+    """The change of every unit's mean pre-activation, in units of its own deviation before the change.
+
+    With m_i and s_i the mean and the standard deviation of unit i's pre-activation over the places (inputs and
+    positions) that count, at the last measurement and, with a prime, at this one: d_i = (m'_i - m_i) / s_i, and
+
+      preactivation_shift         mean_i d_i       positive: the layer was pushed up as a whole
+      preactivation_shift_spread  standard deviation of d_i over the units
+
+    Both are [L] float32, NaN at the first measurement. Units that were constant, s_i = 0 up to rounding, are left out;
+    where all were, both are NaN. Each mean is taken on the inputs of its own task: a change of the inputs counts.
+
+    Args:
+      network: its wiring names the layers.
+
+    Returns:
+      A Diagnostic with two metrics of dimension layer, whose state is m and s. It costs no pass of its own.
+
+    Lyle et al. 2024 (arXiv 2402.18762) show histograms of m over the units after a change of task and give no scalar:
+    the two numbers are ours.
+
+    >>> from plasticity_jax.base import Network, Wire
+    >>> shift(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims["preactivation_shift"]
+    {'layer': ('fc0',)}
+    """
+    layers = hidden_layers(network)
+
+    def measured(snapshot, layer):
+        z = snapshot.outputs.preacts[layer]
+        return mean_and_deviation(*rows_of(z, snapshot.batch["weight"], z.shape[-1]))
+
+    def init(key, learner, snapshot):
+        return {layer: (jnp.full(snapshot.outputs.preacts[layer].shape[-1], jnp.nan),) * 2 for layer in layers}
+
+    def apply(key, state, learner, snapshot):
+        now = {layer: measured(snapshot, layer) for layer in layers}
+        found = [_shift(*state[layer], now[layer][0]) for layer in layers]
+        return now, {
+            "preactivation_shift": stack([mean for mean, _ in found]),
+            "preactivation_shift_spread": stack([spread for _, spread in found]),
+        }
+
+    return Diagnostic(
+        init, apply, {name: {"layer": layers} for name in ("preactivation_shift", "preactivation_shift_spread")}
+    )
+
+
+def _shift(mean, deviation, new_mean):
+    """Mean and standard deviation over the units of (new_mean - mean) / deviation; arguments [U]."""
+    varied = deviation != 0  # also where it is NaN, which must stay visible
+    moved = (new_mean - mean) / jnp.where(varied, deviation, 1.0)
+    return jnp.mean(moved, where=varied), jnp.std(moved, where=varied)

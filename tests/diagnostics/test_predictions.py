@@ -1,0 +1,106 @@
+"""Entropy and churn, and forgetting over tasks: on networks whose scores are written out by hand."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from plasticity_jax.base import Clock, Learner, Network, Objective, Outputs, Snapshot, Variables
+from plasticity_jax.diagnostics.forgetting import forgetting
+from plasticity_jax.diagnostics.predictions import predictions
+
+# scores are the inputs plus a parameter; the "train" flag would show
+NETWORK = Network(None, lambda key, variables, x, train: (Outputs(x + variables.params + 100.0 * train, {}, {}), {}))
+OBJECTIVE = Objective(None, lambda outputs: outputs.y)
+
+
+def _learner(params=0.0):
+    return Learner(Variables(jnp.asarray(params), {}), ())
+
+
+def _predictions(x, update, y=None, weight=None):
+    x = jnp.asarray(x, jnp.float32)
+    y = jnp.zeros(len(x), jnp.int32) if y is None else y
+    batch = {"x": x, "y": y, "weight": jnp.ones(len(x)) if weight is None else jnp.asarray(weight)}
+    learner = _learner([0.0] * x.shape[1])
+    outputs, _ = NETWORK.apply(None, learner.variables, x, False)
+    seen = Snapshot(Clock(0, 0, 0), None, batch, outputs, updates=jnp.asarray(update))
+    got = predictions(NETWORK, OBJECTIVE).apply(None, (), learner, seen)[1]
+    assert all(value.dtype == jnp.float32 for value in got.values())
+    return {name: float(value) for name, value in got.items()}
+
+
+def test_entropy_in_nats():
+    uniform, certain = [0.0, 0.0, 0.0], [50.0, 0.0, 0.0]
+    skewed = [np.log(2.0), 0.0, 0.0]  # p = 1/2, 1/4, 1/4
+    for scores, expected in ((uniform, np.log(3)), (certain, 0.0), (skewed, 1.5 * np.log(2))):
+        assert _predictions([scores], [0.0] * 3)["prediction_entropy"] == pytest.approx(expected, abs=1e-6)
+    mixed = _predictions([uniform, certain, skewed], [0.0] * 3, weight=[1.0, 3.0, 0.0])
+    assert mixed["prediction_entropy"] == pytest.approx(np.log(3) / 4)
+
+
+def test_churn_is_what_one_update_changes():
+    x = [[1.0, 0.0], [0.1, 0.0], [0.0, 1.0], [0.0, 0.4]]
+    got = _predictions(x, [0.0, 0.5])
+    assert got["churn"] == 0.25 and got["churn_distance"] == pytest.approx(0.25)  # the second input; half of the scores
+    assert _predictions(x, [0.0, 0.5], weight=[1.0, 1.0, 0.0, 0.0])["churn"] == 0.5
+    assert _predictions(x, [0.0, 0.0])["churn"] == 0.0
+
+
+def test_without_classes_only_the_distance_is_known():
+    got = _predictions([[1.0, 0.0]], [0.0, 3.0], y=jnp.zeros((1, 2)))
+    assert np.isnan(got["churn"]) and np.isnan(got["prediction_entropy"]) and got["churn_distance"] == 1.5
+    broken = _predictions([[np.nan, 0.0], [1.0, 0.0]], [0.0, 3.0])
+    assert np.isnan(list(broken.values())).all()
+
+
+TASKS = np.array([0, 0, 1, 1, 2, 2])
+
+
+def _stream_of(accuracies, with_task=True, first=0):
+    """Measurements after which [G] of two inputs of each task are right, at the end of one task after another."""
+    diagnostic = forgetting(NETWORK, OBJECTIVE, SimpleNamespace(tasks=3))
+    apply = jax.jit(diagnostic.apply)
+    state, found = diagnostic.init(None, None, None), []
+    for task, wanted in enumerate(accuracies, first):
+        right = np.concatenate([[share > 0.25, share > 0.75] for share in wanted])
+        x = np.where(right[:, None], [1.0, 0.0], [0.0, 1.0])
+        weight = np.repeat(np.isfinite(wanted), 2).astype(np.float32)
+        test = {"x": jnp.asarray(x, jnp.float32), "y": jnp.zeros(6, jnp.int32), "weight": jnp.asarray(weight)}
+        test |= {"task": jnp.asarray(TASKS, jnp.int32)} if with_task else {}
+        clock = Clock(jnp.int32(0), jnp.int32(task), jnp.int32(0))
+        state, metrics = apply(None, state, _learner(), Snapshot(clock, None, {"test": test}))
+        found.append({name: np.asarray(value) for name, value in metrics.items()})
+    return found
+
+
+def test_forgetting_and_backward_transfer():
+    nan = np.nan
+    first, second, third = _stream_of([[0.5, nan, nan], [1.0, 1.0, nan], [0.0, 0.5, 1.0]])
+    np.testing.assert_array_equal(third["accuracy_by_task"], [0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(first["accuracy_by_task"], [0.5, nan, nan])
+    assert np.isnan(first["forgetting"]) and np.isnan(first["backward_transfer"])
+    assert (second["forgetting"], second["backward_transfer"]) == (-0.5, 0.5)  # the first task has become better
+    # best before: 1, 1; right after learning: 0.5, 1; now: 0, 0.5
+    assert (third["forgetting"], third["backward_transfer"]) == (0.75, -0.5)
+
+
+def test_forgetting_does_not_count_what_was_right_before_it_was_learned():
+    _, second, third = _stream_of([[1.0, 1.0, 1.0], [1.0, 0.5, 1.0], [1.0, 0.5, 0.0]])
+    assert second["forgetting"] == 0.0
+    assert (third["forgetting"], third["backward_transfer"]) == (0.0, 0.0)  # the second task's best is 0.5
+
+
+def test_without_tasks_of_examples_nothing_is_known():
+    for metrics in _stream_of([[1.0, 1.0, 1.0], [1.0, 0.5, 1.0]], with_task=False):
+        assert all(np.isnan(value).all() for value in metrics.values())
+        assert metrics["accuracy_by_task"].shape == (3,)
+
+
+def test_the_number_of_groups_is_a_setting():
+    horizon = SimpleNamespace(tasks=3)
+    assert forgetting(NETWORK, OBJECTIVE, horizon, groups=5).dims["accuracy_by_task"] == {"group": range(5)}
+    with pytest.raises(ValueError, match=r"forgetting\.groups"):
+        forgetting(NETWORK, OBJECTIVE, horizon, groups=-1)
