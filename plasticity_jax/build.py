@@ -33,7 +33,12 @@ from plasticity_jax.train import supervised
 
 __all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "complete"]
 
-COSTLY = ("spectrum",)  # diagnostics that are measured only where a configuration asks for them
+COSTLY = (
+    "spectrum",
+    "probe",
+    "probe_offset",
+    "probe_labels",
+)  # diagnostics that are measured only where a configuration asks for them
 DEFAULTS = {
     "seeds": 8,
     "first_seed": 0,
@@ -286,7 +291,7 @@ def _experiment(config, spec):
     offered = {"spec": spec, "stream": stream, "input_shape": input_shape, "memory_gb": config["memory_gb"]}
     offered["horizon"] = Horizon(config["tasks"], stream.steps)
     head = _call("head", config["head"], offered)
-    offered |= {"outputs": head.outputs, "objective": head.objective}
+    offered |= {"head": head, "outputs": head.outputs, "objective": head.objective}
     offered["network"] = _call("network", config["network"], offered)
     factor = _call("schedule", config["schedule"], offered)
     offered["optimizer"] = scheduled(_call("optimizer", config["optimizer"], offered), factor)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from records import arrays, clock, spec
 
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.build import DEFAULTS, build, complete, config_hash
+from plasticity_jax.build import COSTLY, DEFAULTS, build, complete, config_hash
 
 CONFIG = {
     "seeds": 2,
@@ -72,7 +72,7 @@ def test_settings_may_be_traced_and_act():
 def test_diagnostics_are_added_to_the_defaults_and_taken_out_by_every_0():
     config = {**CONFIG, "diagnostics": {"ranks": {"every": 0}, "often": {"name": "units", "every": 2, "tau": 0.1}}}
     names = set(complete(config)["diagnostics"])
-    assert names == {*DEFAULTS["diagnostics"], "often"} - {"ranks", "spectrum"}  # the second is off by default
+    assert names == {*DEFAULTS["diagnostics"], "often"} - {"ranks", *COSTLY}  # the latter are off by default
     with pytest.raises(ValueError, match="'dead_fraction' is reported by units and often"):
         build(config, spec())
 

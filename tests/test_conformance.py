@@ -250,7 +250,14 @@ def test_schedules(name):
     assert factor._cache_size() == 1
 
 
-QUICK = {"spectrum": {"steps": 8, "probes": 2}}  # settings that keep the suite quick
+FITS = {"targets": 2, "steps": 4, "inputs": 10, "batch": 4}
+WAVES = {**FITS, "multiplier": 10.0}  # the probe's own multiplies rounding by 1e5
+QUICK = {  # settings that keep the suite quick
+    "spectrum": {"steps": 8, "probes": 2},
+    "probe": {**WAVES, "points": 3},
+    "probe_offset": WAVES,
+    "probe_labels": FITS,
+}
 
 
 @functools.cache
@@ -259,13 +266,13 @@ def situations():
     return jax.jit(jax.vmap(lambda key: (key, *learner_and_snapshot(key))))(two_keys())
 
 
-@pytest.mark.parametrize("name", slowly(DIAGNOSTICS, "spectrum"))
+@pytest.mark.parametrize("name", slowly(DIAGNOSTICS, "spectrum", "probe_offset", "probe_labels"))
 class TestDiagnostics:
     def member(self, name, member_network=None):
         block = complete({"diagnostics": {name: {"every": 1, **QUICK.get(name, {})}}})["diagnostics"][name]
         offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
         offered |= {"optimizer": optax.adam(1e-2), "stream": stream("random_labels"), "memory_gb": 0.1}
-        offered |= {"intervention": Intervention()}
+        offered |= {"intervention": Intervention(), "head": HEADS["softmax"](spec())}
         return _call("diagnostics", block, offered)
 
     def objective(self):
