@@ -63,7 +63,7 @@ class Network(NamedTuple):
     """A network: its initial variables and its forward pass."""
 
     init: Callable  # (key) -> Variables
-    apply: Callable  # (key, variables, x, train) -> (Outputs, stats)      train: a Python bool
+    apply: Callable  # (key, variables, x, train) -> (Outputs, stats)      train: a Python bool; key None: no dropout
     wiring: tuple = ()  # of Wire
     bounds: dict = {}  # layer -> (low, high) of its activation, for those that are bounded; never written  # noqa: RUF012
 

@@ -34,7 +34,16 @@ from plasticity_jax.train import supervised
 __all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "complete"]
 
 # diagnostics that are measured only where a configuration asks for them; `forgetting` because few streams allow it
-COSTLY = ("spectrum", "gradient_covariance", "ntk", "landscape", "forgetting")
+COSTLY = (
+    "spectrum",
+    "gradient_covariance",
+    "ntk",
+    "landscape",
+    "probe",
+    "probe_offset",
+    "probe_labels",
+    "forgetting",
+)
 DEFAULTS = {
     "seeds": 8,
     "first_seed": 0,
@@ -294,7 +303,7 @@ def _experiment(config, spec):
     offered = {"spec": spec, "stream": stream, "input_shape": input_shape, "memory_gb": config["memory_gb"]}
     offered["horizon"] = Horizon(config["tasks"], stream.steps)
     head = _call("head", config["head"], offered)
-    offered |= {"outputs": head.outputs, "objective": head.objective}
+    offered |= {"head": head, "outputs": head.outputs, "objective": head.objective}
     offered["network"] = _call("network", config["network"], offered)
     factor = _call("schedule", config["schedule"], offered)
     offered["optimizer"] = scheduled(_call("optimizer", config["optimizer"], offered), factor)

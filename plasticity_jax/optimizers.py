@@ -213,6 +213,7 @@ def _factor(horizon, warmup, span, shape):
         else:
             length, taken = jnp.float32(sum(lengths)), clock.step
         rise = (taken + 1) / jnp.maximum(warmup * length, 1.0)
-        return jnp.where(taken < warmup * length, jnp.minimum(rise, 1.0), shape(taken / length))
+        progress = jnp.minimum(taken / length, 1.0)  # a probe may take more steps than the task or the run has left
+        return jnp.where(taken < warmup * length, jnp.minimum(rise, 1.0), shape(progress))
 
     return factor

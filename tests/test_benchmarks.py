@@ -14,6 +14,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import demo_start  # noqa: E402
 import ours  # noqa: E402
+import probe  # noqa: E402
 import products  # noqa: E402
 import roofline  # noqa: E402
 import timing  # noqa: E402
@@ -104,6 +105,14 @@ def test_export_names_what_it_tried():
     found = ours.export(ours.configuration(**TINY, runs=1), choices=(("cuda",), ("abacus",)))
     assert found["cuda"]["bytes"] > 0
     assert "abacus" in found["abacus"]["error"]
+
+
+@pytest.mark.slow
+def test_the_probe_is_timed_beside_training(monkeypatch, capsys):
+    monkeypatch.setattr(probe, "TRAINED", 3)
+    probe.main(["--quick", "--widths", "8,6", "--batch", "16"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Probe of 20 steps, MLP 8,6, batch 16" and float(lines[3].split()[-1]) > 0
 
 
 @pytest.mark.slow

@@ -254,11 +254,16 @@ def test_schedules(name):
     assert factor._cache_size() == 1
 
 
+FITS = {"targets": 2, "steps": 4, "inputs": 10, "batch": 4}
+WAVES = {**FITS, "multiplier": 10.0}  # the probe's own multiplies rounding by 1e5
 QUICK = {  # settings that keep the suite quick
     "spectrum": {"steps": 8, "probes": 2},
     "gradient_covariance": {"examples": 5},
     "ntk": {"inputs": 4},
     "landscape": {"points": 3, "directions": 1},
+    "probe": {**WAVES, "points": 3},
+    "probe_offset": WAVES,
+    "probe_labels": FITS,
 }
 
 
@@ -268,13 +273,17 @@ def situations():
     return jax.jit(jax.vmap(lambda key: (key, *learner_and_snapshot(key))))(two_keys())
 
 
-@pytest.mark.parametrize("name", slowly(DIAGNOSTICS, "gradient_covariance", "landscape", "ntk", "spectrum"))
+@pytest.mark.parametrize(
+    "name",
+    slowly(DIAGNOSTICS, "gradient_covariance", "landscape", "ntk", "probe_labels", "probe_offset", "spectrum"),
+)
 class TestDiagnostics:
     def member(self, name, member_network=None):
         block = complete({"diagnostics": {name: {"every": 1, **QUICK.get(name, {})}}})["diagnostics"][name]
         offered = {"network": member_network or network(), "objective": self.objective(), "spec": spec()}
         offered |= {"optimizer": optax.adam(1e-2), "stream": stream("random_labels"), "memory_gb": 0.1}
         offered |= {"intervention": Intervention(), "horizon": Horizon(3, lambda task: 10)}
+        offered |= {"head": HEADS["softmax"](spec())}
         return _call("diagnostics", block, offered)
 
     def objective(self):

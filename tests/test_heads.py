@@ -101,8 +101,8 @@ def test_targets_of_another_shape_are_refused(name, y):
 def test_default_range_has_one_hot_targets_on_bins():
     head = HEADS["two_hot"](spec())
     target = np.eye(CLASSES)[LABELS]
-    index = np.where(target == 1, 35, 15)  # 1 and 0 among 51 bins from -0.75 in steps of 0.05
-    y = 100.0 * jax.nn.one_hot(index, 51).reshape(B, -1)
+    index = np.where(target == 1, 40, 20)  # 1 and 0 among 61 bins from -1 in steps of 0.05
+    y = 100.0 * jax.nn.one_hot(index, 61).reshape(B, -1)
     assert losses(head, y, LABELS).max() < 1e-3
     np.testing.assert_allclose(head.objective.predict(Outputs(y, {}, {})), target, atol=1e-5)
 
@@ -143,6 +143,34 @@ def test_linear_takes_labels_and_targets():
     y = np.asarray(outputs(head).y)
     np.testing.assert_allclose(losses(head, y, LABELS), ((y - np.eye(CLASSES)[LABELS]) ** 2).mean(-1), rtol=1e-5)
     np.testing.assert_allclose(losses(head, y, TARGETS), ((y - TARGETS) ** 2).mean(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax", "dueling"])
+def test_regression_by_least_squares(name):
+    head = HEADS[name](spec())
+    found = outputs(head)
+    predicted = head.regression.predict(found)
+    squares = ((np.asarray(predicted) - TARGETS) ** 2).mean(-1)
+    np.testing.assert_allclose(head.regression.loss(found, {"y": jnp.asarray(TARGETS)}), squares, rtol=1e-5)
+    np.testing.assert_allclose(predicted, head.objective.predict(found))
+    assert head.span == np.inf
+
+
+@pytest.mark.parametrize(("name", "span"), [("two_hot", 3.0), ("c51", 3.0), ("hl_gauss", 3.0 - 3.0 / 11)])
+def test_regression_by_bins_is_the_job_without_smoothing(name, span):
+    plain, smooth = (HEADS[name](spec(), **RANGE, smoothing=s) for s in (0.0, 0.3))
+    found, target = outputs(plain), {"y": jnp.asarray(TARGETS)}
+    expected = np.asarray(plain.objective.loss(found, target))
+    np.testing.assert_allclose(smooth.regression.loss(found, target), expected, rtol=1e-6)
+    assert abs(smooth.objective.loss(found, target) - expected).max() > 1e-3
+    extremes = [HEADS[name](spec(), **RANGE).regression.predict(bin_of(at)) for at in (0, -1)]
+    np.testing.assert_allclose(extremes[1] - extremes[0], span, rtol=1e-4)
+    assert plain.span == pytest.approx(span)
+
+
+def bin_of(at):
+    """Outputs that put all mass on one of 11 bins."""
+    return Outputs(100.0 * jax.nn.one_hot(jnp.full((1, CLASSES), at % 11), 11).reshape(1, -1), {}, {})
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -188,7 +216,7 @@ def test_the_range_may_be_traced():
     [
         ("softmax", {"smoothing": 1.0}, "smoothing=1.0"),
         ("two_hot", {"bins": 1}, "bins=1, but it must be a whole number, 2 or more"),
-        ("c51", {"low": 2.0}, "high - low=-0.25"),
+        ("c51", {"low": 2.5}, "high - low=-0.5"),
         ("hl_gauss", {"spread": 0.0}, "spread=0.0"),
         ("hl_gauss", {"high": float("nan")}, "high=nan"),
         ("two_hot", {"smoothing": -0.1}, "smoothing=-0.1"),

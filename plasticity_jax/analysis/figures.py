@@ -95,6 +95,11 @@ FIGURES = {
         Metric("forgetting", "forgetting", "lost (fraction)"),
         Metric("backward_transfer", "backward transfer", "gained (fraction)"),
     ),
+    "plasticity": (
+        "Loss of plasticity: the loss of a copy that was fitted to fresh targets, less that of the initial network.",
+        Metric("plasticity_loss", "fresh optimizer state", "plasticity loss (squared error)"),
+        Metric("plasticity_loss_carried", "optimizer state of the run", "plasticity loss (squared error)"),
+    ),
 }
 
 
@@ -123,7 +128,7 @@ def draw(groups, classes=None):
     shown, note = select(groups)
     with style.context():
         drawings = [_figure(name, *FIGURES[name], groups=shown, classes=classes) for name in FIGURES]
-        drawings += [_learning(shown, classes), _heat_maps(shown), _lines(shown)]
+        drawings += [_learning(shown, classes), _heat_maps(shown), _lines(shown), _fits(shown)]
     return [d._replace(caption=f"{d.caption} {note}".strip()) for d in drawings if d is not None]
 
 
@@ -201,7 +206,8 @@ def _curve(group, variable, layer=None):
         values = values.sel(layer=layer)
     if "segment" in values.dims:
         values = values.mean("segment") if variable.startswith("online_") else values.ffill("segment").isel(segment=-1)
-    return values.transpose("run", "task") if bool(np.isfinite(values).any()) else None
+    measured = np.flatnonzero(np.isfinite(values).any("run"))  # some diagnostics skip tasks
+    return values.isel(task=measured).transpose("run", "task") if len(measured) else None
 
 
 def _learning(groups, classes):
@@ -249,6 +255,43 @@ def _lines(groups):
     )
     figure, records = found
     return Drawing("landscape", figure, f"{caption} {_band(records, groups)}", records)
+
+
+def _fits(groups):
+    """Loss of probed copies over their fit: of new networks, and at the first and the newest boundary of all groups."""
+    found = [(i, g, g.values("probe_curve"), g.values("probe_curve_fresh")) for i, g in enumerate(groups)]
+    found = [line for line in found if line[2] is not None and line[3] is not None]
+    if not found:
+        return None
+    shared = set.intersection(*(set(_measured(old)) for _, _, old, _ in found))
+    if not shared:
+        return None
+    first, newest = min(shared), max(shared)
+    panels = {"new networks": [(i, g, fresh.isel(task=first)) for i, g, _, fresh in found]}
+    for task in sorted({first, newest}):
+        panels[f"after task {task + 1}"] = [(i, g, old.isel(task=task)) for i, g, old, _ in found]
+    figure, axes = style.grid(1, len(panels), 2.5)
+    records = []
+    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for i, group, values in lines:
+            values = values.mean("target").transpose("run", "probe_step").dropna("probe_step", how="all")
+            interval, x = statistics.interval(values, axis="run"), values["probe_step"].values
+            style.line(axis, i, x, interval, group.label)
+            records += _records(group, values.name, None, f"step of the fit, {title}", x, interval)
+        axis.set(title=title, xlabel="optimizer step of the fit", yscale="log")
+        axis.tick_params(labelleft=axis is axes[0][0])
+    axes[0][0].set_ylabel("probe loss (squared error)")
+    _share(axes, [[("probe", None)] * len(panels)])
+    style.legend(figure)
+    caption = (
+        "Copies fitted to fresh targets: loss over all probe inputs, mean over targets, from a fresh optimizer state."
+    )
+    return Drawing("probe_curves", figure, f"{caption} {_band(records, [g for _, g, _, _ in found])}", records)
+
+
+def _measured(values):
+    """Numbers of the tasks for which any run has a finite value."""
+    return np.flatnonzero(np.isfinite(values).any([d for d in values.dims if d != "task"])).tolist()
 
 
 def _segments(axes, task, curves):

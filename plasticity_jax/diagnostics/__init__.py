@@ -12,6 +12,7 @@ from plasticity_jax.diagnostics.ntk import ntk
 from plasticity_jax.diagnostics.overlap import overlap
 from plasticity_jax.diagnostics.performance import performance
 from plasticity_jax.diagnostics.predictions import predictions
+from plasticity_jax.diagnostics.probe import probe, probe_labels, probe_offset
 from plasticity_jax.diagnostics.ranks import ranks
 from plasticity_jax.diagnostics.shift import shift
 from plasticity_jax.diagnostics.sparsity import sparsity
@@ -30,6 +31,9 @@ __all__ = [
     "overlap",
     "performance",
     "predictions",
+    "probe",
+    "probe_labels",
+    "probe_offset",
     "ranks",
     "shift",
     "sparsity",
@@ -54,4 +58,7 @@ DIAGNOSTICS = {
     "ntk": ntk,
     "landscape": landscape,
     "forgetting": forgetting,
+    "probe": probe,
+    "probe_offset": probe_offset,
+    "probe_labels": probe_labels,
 }

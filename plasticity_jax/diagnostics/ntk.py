@@ -24,7 +24,8 @@ def ntk(network, memory_gb, inputs: int = 64):
     and the others are NaN.
 
     Of a kernel that collapses to few directions, the small eigenvalues fall below the floor and the condition falls:
-    read it beside the rank. A diagonal share of 1 is a kernel that learns every input by itself, 1 / inputs one that moves all inputs alike.
+    read it beside the rank. A diagonal share of 1 is a kernel that learns every input by itself, 1 / inputs one that
+    moves all inputs alike.
 
     Args:
       network: Network, in evaluation mode.

@@ -4,6 +4,8 @@ Letters: B examples, K classes or values to predict, N bins. Every regression he
 whose targets are one-hot, or targets [B, K].
 """
 
+import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -30,7 +32,9 @@ class Head(NamedTuple):
     """What a network must output, and what is made of it."""
 
     outputs: int
-    objective: Objective
+    objective: Objective  # of the job
+    regression: Objective  # onto targets [B, K] with the same outputs: what the plasticity probes fit
+    span: float = math.inf  # from the lowest value that `regression` can predict to the highest
 
 
 def softmax_head(spec, smoothing: float = 0.0):
@@ -46,7 +50,7 @@ def softmax_head(spec, smoothing: float = 0.0):
       smoothing: 0 to below 1.
 
     Returns:
-      Head with K outputs; `predict` gives the logits [B, K].
+      Head with K outputs; `predict` gives the logits [B, K]. Its regression fits the logits by least squares.
     """
     check.fraction("smoothing", smoothing)
 
@@ -58,7 +62,7 @@ def softmax_head(spec, smoothing: float = 0.0):
             return at_label
         return (1 - smoothing) * at_label - smoothing * jnp.mean(jax.nn.log_softmax(logits), -1, where=exist)
 
-    return Head(spec["classes"], Objective(loss, lambda outputs: outputs.y))
+    return linear_head(spec)._replace(objective=Objective(loss, lambda outputs: outputs.y))
 
 
 def linear_head(spec):
@@ -90,7 +94,7 @@ def dueling_head(spec):
     return _regression(spec["classes"] + 1, spec["classes"], values)
 
 
-def two_hot_head(spec, bins: int = 51, low: float = -0.75, high: float = 1.75, smoothing: float = 0.0):
+def two_hot_head(spec, bins: int = 61, low: float = -1.0, high: float = 2.0, smoothing: float = 0.0):
     """Regression as classification: each value's mass lies on the two bins beside it, so that its mean is the value.
 
     With bins at z_n = low + n d, d = (high - low) / (N - 1), and a target t (moved into [low, high] where it lies
@@ -100,12 +104,14 @@ def two_hot_head(spec, bins: int = 51, low: float = -0.75, high: float = 1.75, s
     Args:
       spec: shapes of the data; "classes" is K.
       bins: N, 2 or more.
-      low, high: of the range. The default suits one-hot targets: 0 and 1 are bins, 0.05 apart from the next, with 15
-        more bins on either side. Values of a reward problem need a range that covers them.
+      low, high: of the range. The default suits one-hot targets: 0 and 1 are bins, 0.05 apart from the next, with 20
+        more bins on either side, which the targets of the plasticity probe need: they lie within 1 of the mean
+        prediction. Values of a reward problem need a range that covers them.
       smoothing: s; the target distribution becomes (1 - s) q + s / N (Lyle et al. 2024, arXiv 2402.18762).
 
     Returns:
-      Head with K N outputs, the bins of a value side by side; `predict` gives the means [B, K].
+      Head with K N outputs, the bins of a value side by side; `predict` gives the means [B, K]. Its regression has no
+      smoothing, which would keep the means away from the targets.
 
     Raises:
       ValueError: fewer than 2 bins, a range that is empty, smoothing outside 0 to below 1.
@@ -114,11 +120,12 @@ def two_hot_head(spec, bins: int = 51, low: float = -0.75, high: float = 1.75, s
     MuZero (Schrittwieser et al. 2020, arXiv 1911.08265, appendix F).
     """
     support = _support(bins, low, high)
-    return _categorical(spec["classes"], support, smoothing, lambda target: _two_hot(target, bins, low, high))
+    encoded = functools.partial(_two_hot, bins=bins, low=low, high=high)
+    return _categorical(spec["classes"], support, smoothing, encoded, high - low)
 
 
 def hl_gauss_head(
-    spec, bins: int = 51, low: float = -0.75, high: float = 1.75, spread: float = 0.75, smoothing: float = 0.0
+    spec, bins: int = 61, low: float = -1.0, high: float = 2.0, spread: float = 0.75, smoothing: float = 0.0
 ):
     """Regression as classification onto a normal distribution around the target, cut off at the range.
 
@@ -145,10 +152,10 @@ def hl_gauss_head(
         below = jax.scipy.special.ndtr(z)
         return jnp.diff(below) / (below[..., -1:] - below[..., :1])
 
-    return _categorical(spec["classes"], centres, smoothing, distribution)
+    return _categorical(spec["classes"], centres, smoothing, distribution, high - low - width)
 
 
-def c51_head(spec, bins: int = 51, low: float = -0.75, high: float = 1.75, smoothing: float = 0.0):
+def c51_head(spec, bins: int = 61, low: float = -1.0, high: float = 2.0, smoothing: float = 0.0):
     """Categorical values after Bellemare et al. 2017 (arXiv 1707.06887), algorithm 1.
 
     Where the batch carries a target distribution, "atoms" [B, K, M] (such as r + gamma z) and "probabilities"
@@ -162,7 +169,8 @@ def c51_head(spec, bins: int = 51, low: float = -0.75, high: float = 1.75, smoot
       Head with K N outputs; `predict` gives the means [B, K].
     """
     support = _support(bins, low, high)
-    return _categorical(spec["classes"], support, smoothing, lambda t: _two_hot(t, bins, low, high), projects=True)
+    encoded = functools.partial(_two_hot, bins=bins, low=low, high=high)
+    return _categorical(spec["classes"], support, smoothing, encoded, high - low, projects=True)
 
 
 def project(atoms, probabilities, bins, low, high):
@@ -215,10 +223,11 @@ def _regression(outputs, size, values):
     def loss(outputs, batch):
         return jnp.mean((values(outputs.y) - _targets(batch, size)) ** 2, -1)  # [B]
 
-    return Head(outputs, Objective(loss, lambda outputs: values(outputs.y)))
+    objective = Objective(loss, lambda outputs: values(outputs.y))
+    return Head(outputs, objective, objective)
 
 
-def _categorical(size, support, smoothing, distribution, projects=False):
+def _categorical(size, support, smoothing, distribution, span, projects=False):
     """A head with one softmax over the support for each of K values; distribution(target) [..., N]."""
     check.fraction("smoothing", smoothing)
     bins = support.shape[0]
@@ -226,18 +235,23 @@ def _categorical(size, support, smoothing, distribution, projects=False):
     def logits(outputs):
         return outputs.y.reshape(-1, size, bins)
 
+    def cross_entropy(outputs, q):
+        return -jnp.mean(jnp.sum(q * jax.nn.log_softmax(logits(outputs)), -1), -1)  # [B]
+
     def loss(outputs, batch):
         if projects and "atoms" in batch:
             q = _projected(batch["probabilities"], distribution(batch["atoms"]))
         else:
             q = distribution(_targets(batch, size))  # [B, K, N]
-        q = (1 - smoothing) * q + smoothing / bins
-        return -jnp.mean(jnp.sum(q * jax.nn.log_softmax(logits(outputs)), -1), -1)  # [B]
+        return cross_entropy(outputs, (1 - smoothing) * q + smoothing / bins)
+
+    def regression(outputs, batch):
+        return cross_entropy(outputs, distribution(_targets(batch, size)))
 
     def predict(outputs):
         return jax.nn.softmax(logits(outputs)) @ support
 
-    return Head(size * bins, Objective(loss, predict))
+    return Head(size * bins, Objective(loss, predict), Objective(regression, predict), span)
 
 
 def _support(bins, low, high, centres=False):

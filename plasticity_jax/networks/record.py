@@ -17,7 +17,7 @@ def pure(module, input_shape):
 
     Returns:
       init(key) -> Variables; apply(key, variables, x, train) -> (Outputs, stats), with the stats as they were where
-      `train` is False.
+      `train` is False. With None for the key nothing is dropped in training.
     """
 
     def init(key):
@@ -29,7 +29,8 @@ def pure(module, input_shape):
         collections = {"params": variables.params, "stats": variables.stats}
         if not train:
             return module.apply(collections, x, False), variables.stats
-        outputs, changed = module.apply(collections, x, True, rngs={"dropout": key}, mutable=["stats"])
+        rngs = {} if key is None else {"dropout": key}
+        outputs, changed = module.apply(collections, x, True, rngs=rngs, mutable=["stats"])
         return outputs, changed.get("stats", variables.stats)
 
     return init, apply

@@ -158,7 +158,8 @@ class _Layers(NamedTuple):
 
     def dropped(self, module, x, train):
         """Dropout; flax's own would ask for the value of a rate that an axis of the grid traces."""
-        if not train or (not isinstance(self.dropout, jax.core.Tracer) and self.dropout == 0):
+        is_zero = not isinstance(self.dropout, jax.core.Tracer) and self.dropout == 0
+        if not train or is_zero or not module.has_rng("dropout"):
             return x
         keep = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - self.dropout, x.shape)
         return jnp.where(keep, x / (1.0 - self.dropout), 0.0)

@@ -206,6 +206,26 @@ def test_chance_is_drawn_only_where_the_number_of_classes_is_known(sweep):
         assert ("chance (1/10)" in labels) == expected
 
 
+def test_probes_are_drawn_where_they_were_measured(tmp_path):
+    """Every second task is probed; curves fall from 2 to 1, those of new networks to 0.1."""
+    dataset, steps = metrics(0.1), [0, 10, 20]
+    for name, last in (("probe_curve", 1.0), ("probe_curve_fresh", 0.1)):
+        values = np.full((8, 6, 2, 3), np.nan, np.float32)
+        values[:, 1::2] = np.linspace(2.0, last, 3)
+        dataset[name] = (("run", "task", "target", "probe_step"), values)
+    dataset["plasticity_loss"] = dataset["probe_curve"].isel(target=0, probe_step=2) - 0.1
+    write_variant(tmp_path / "a", dataset.assign_coords(target=[0, 1], probe_step=steps))
+    drawings = {d.name: d for d in figures.draw(found(tmp_path))}
+    (panel,) = drawings["plasticity"].figure.axes
+    assert panel.lines[0].get_xdata().tolist() == [2, 4, 6]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), 0.9, rtol=1e-6)
+    curves = {axes.get_title(): axes.lines[0] for axes in drawings["probe_curves"].figure.axes}
+    assert list(curves) == ["new networks", "after task 2", "after task 6"]
+    for line, last in zip(curves.values(), (0.1, 1.0, 1.0), strict=True):
+        assert line.get_xdata().tolist() == steps
+        np.testing.assert_allclose(line.get_ydata(), np.linspace(2.0, last, 3), rtol=1e-6)
+
+
 @pytest.mark.parametrize("tasks", [1, 2, 7, 15, 50, 237, 3000])
 def test_tasks_are_counted_from_one(tasks):
     _, axes = style.grid(1, 1)

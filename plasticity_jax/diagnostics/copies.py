@@ -1,0 +1,184 @@
+"""Copies of a network that are fitted to targets: what all plasticity probes share.
+
+A copy learns as the network does: its optimizer, its `gradients` hooks with their states, statistics of the batch where
+a norm has them; but no dropout and no other hook. The clock goes on as if a new task began, so that a schedule which
+restarts with the task restarts. Letters: T targets, n probe inputs, B examples of a batch, K predicted values, M
+moments of a fit.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from plasticity_jax import check, tree
+from plasticity_jax.base import Array, Clock, Intervention, Outputs, Snapshot
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.learn import first_learner, learn
+
+__all__ = ["Copies", "ProbeState", "Size", "evaluated", "fitted_copies", "keys", "moments", "weighted_average"]
+
+INPUTS, TARGETS, FITS = range(3)  # what the key of a run is folded with
+
+
+class Size(NamedTuple):
+    """How much a probe does."""
+
+    targets: int
+    steps: int  # of each fit
+    inputs: int
+    batch: int
+    points: int = 2  # moments at which a fit is measured, before its first step and after its last included
+
+
+class ProbeState(NamedTuple):
+    """What a run keeps of a probe: drawn and measured once, before training."""
+
+    key: Array  # [] of the batches: the same at every boundary, so that an unchanged network scores the same
+    data: dict  # "x" [n, ...] and "weight" [n]
+    targets: Array  # [T, n, K] float32, or labels [T, n] int32
+    initial: dict  # name -> [T, M] of the run's own initial network
+    fresh: dict  # name -> [T, M] of T networks that were initialised anew
+
+
+class Copies(NamedTuple):
+    """What a probe is made of."""
+
+    init: Callable  # (key, learner, snapshot) -> ProbeState
+    apply: Callable  # (state, learner, snapshot) -> {"" | "_carried": {name: [T, M]}} by whose optimizer state
+
+
+def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, draw, wanted, measure):
+    """Copies of a network that are fitted to T targets each.
+
+    Args:
+      network, objective, optimizer, intervention: records; the objective is that of the fit.
+      memory_gb: targets are fitted side by side as far as this allows, by an estimate; on CPUs one after another.
+      size: Size.
+      draw: (key, data) -> [T, ...] targets, for the data "x" [n, ...] and "weight" [n].
+      wanted: (target, outputs, weight) -> "y" of all inputs, given what the network said of them before the fit.
+      measure: (outputs, data) -> {name: []} at each moment, over all inputs in evaluation mode.
+
+    Returns:
+      Copies.
+    """
+    check.fixed("memory_gb", memory_gb)
+    without_dropout = network._replace(apply=lambda key, *rest: network.apply(None, *rest))
+    learning = learn(without_dropout, objective, optimizer, Intervention(gradients=intervention.gradients))
+    ends = jnp.array(moments(size))
+
+    def fit(key, order, target, data, learner, snapshot):
+        """{name: [M]}."""
+
+        def outputs_of(learner):
+            return evaluated(network, learner.variables, data["x"], size.batch)
+
+        def step(i, carry):
+            clock = Clock(snapshot.clock.step + i, snapshot.clock.task, snapshot.clock.step)
+            seen = Snapshot(clock, snapshot.initial, jax.tree.map(lambda a: a[order[i]], data))
+            _, new, _ = learning.step(key, snapshot.interventions, tree.unravel(carry, learner), seen)
+            return tree.ravel(new)
+
+        def stretch(carry, between):
+            carry = jax.lax.fori_loop(*between, step, carry)
+            return carry, measure(outputs_of(tree.unravel(carry, learner)), data)
+
+        before = outputs_of(learner)
+        data = {**data, "y": wanted(target, before, data["weight"])}
+        # vectors are carried from step to step, as in train.py
+        _, later = jax.lax.scan(stretch, tree.ravel(learner), (ends[:-1], ends[1:]))
+        return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), measure(before, data), later)
+
+    def over_targets(fit_one, state, learner):
+        """fit_one(key, order, target) for each target, in the same order of examples: {name: [T, M]}."""
+        order = _order(for_step(state.key, Purpose.BATCH), size)
+        at_once = _at_once(memory_gb, network, learner, state.data["x"], size)
+        targets = (keys(state.key, size.targets), state.targets)
+        return jax.lax.map(lambda pair: fit_one(pair[0], order, pair[1]), targets, batch_size=at_once)
+
+    def init(key, learner, snapshot):
+        data = _inputs(jax.random.fold_in(key, INPUTS), snapshot.batch, size.inputs)
+        targets = draw(jax.random.fold_in(key, TARGETS), data)
+        state = ProbeState(jax.random.fold_in(key, FITS), data, targets, {}, {})
+        batch = {name: value[: size.batch] for name, value in snapshot.batch.items() if name != "test"}
+
+        def of_the_run(key, order, target):
+            return fit(key, order, target, data, learner, snapshot)
+
+        def of_a_fresh_network(key, order, target):
+            own = for_step(key, Purpose.INIT)
+            states, new = first_learner(own, network, optimizer, intervention, snapshot.clock, batch)
+            seen = Snapshot(snapshot.clock, new.variables, {}, interventions=states)
+            return fit(key, order, target, data, new, seen)
+
+        initial, fresh = (over_targets(f, state, learner) for f in (of_the_run, of_a_fresh_network))
+        return state._replace(initial=initial, fresh=fresh)
+
+    def apply(state, learner, snapshot):
+        def of_a_copy(learner):
+            def fit_one(key, order, target):
+                return fit(key, order, target, state.data, learner, snapshot)
+
+            return over_targets(fit_one, state, learner)
+
+        fresh = learner._replace(opt_state=optimizer.init(learner.variables.params))
+        # one after the other in one loop, which is compiled once
+        curves = jax.lax.map(of_a_copy, jax.tree.map(lambda *a: jnp.stack(a), fresh, learner))
+        return {"": jax.tree.map(lambda a: a[0], curves), "_carried": jax.tree.map(lambda a: a[1], curves)}
+
+    return Copies(init, apply)
+
+
+def evaluated(network, variables, x, batch):
+    """Outputs.y of all inputs in evaluation mode, at the highest precision, `batch` inputs at a time."""
+    n = x.shape[0]
+    rows = jnp.minimum(jnp.arange(-(-n // batch) * batch), n - 1).reshape(-1, batch)  # the last row fills the last part
+    with jax.default_matmul_precision("highest"):
+        y = jax.lax.map(lambda part: network.apply(None, variables, x[part], False)[0].y, rows)
+    return Outputs(y.reshape(-1, *y.shape[2:])[:n], {}, {})
+
+
+def moments(size):
+    """The steps at which a fit is measured: a tuple of M ints at equal distances.
+
+    >>> moments(Size(targets=1, steps=10, inputs=8, batch=4, points=3))
+    (0, 5, 10)
+    """
+    return tuple(np.round(np.linspace(0, size.steps, size.points)).astype(int).tolist())
+
+
+def keys(key, count):
+    """[count] keys that are folded from one."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def weighted_average(values, weight):
+    """[K] weighted mean over the inputs of [n, K]; a sum, for a matrix product may be less exact."""
+    return jnp.sum(values * weight[:, None], 0) / jnp.sum(weight)
+
+
+def _inputs(key, batch, count):
+    """Rows of a batch, without replacement; those of weight 0 only where there are no others."""
+    weight = batch["weight"]
+    rows = jnp.argsort(jax.random.uniform(key, weight.shape) + (weight <= 0))[:count]
+    return {"x": batch["x"][rows], "weight": weight[rows]}
+
+
+def _order(key, size):
+    """[steps, B] rows: one permutation after another; batches run across them, and every row comes equally often."""
+    epochs = -(-size.steps * size.batch // size.inputs)
+    rows = jax.vmap(lambda key: jax.random.permutation(key, size.inputs))(keys(key, epochs))
+    return rows.reshape(-1)[: size.steps * size.batch].reshape(size.steps, size.batch)
+
+
+def _at_once(memory_gb, network, learner, x, size):
+    """How many targets are fitted side by side, a divisor of their number; None for one by one."""
+    if jax.default_backend() == "cpu":
+        return None  # side by side, they push each other out of the cache
+    outputs = jax.eval_shape(lambda: network.apply(None, learner.variables, x[: size.batch], False)[0])
+    # learner, gradients and next learner; activations, what the backward pass makes of them, and as much again; batches
+    floats = 3 * tree.size((learner, outputs)) + 2 * tree.size(x[: size.batch])
+    most = max(1, memory_gb * 2**30 // (4 * floats))
+    return max(count for count in range(1, size.targets + 1) if size.targets % count == 0 and count <= most)

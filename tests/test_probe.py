@@ -1,0 +1,278 @@
+"""The plasticity probes against plain loops that follow their definition, and what they must not touch."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from records import CLASSES, SIDE, assert_close, assert_same, clock, raw, spec
+from small_runs import CONFIG, config, numbers, states
+
+from plasticity_jax.base import Intervention, Learner, Network, Outputs, Snapshot, Variables
+from plasticity_jax.diagnostics import probe, probe_labels, probe_offset
+from plasticity_jax.diagnostics.copies import Size, _order, moments
+from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.learn import first_learner
+from plasticity_jax.networks import HEADS, NETWORKS
+from plasticity_jax.optimizers import SCHEDULES, Horizon, scheduled
+from plasticity_jax.run import run
+from plasticity_jax.streams import STREAMS
+
+N = 14
+SIZE = {"targets": 2, "steps": 9, "inputs": N, "batch": 5}
+KEY, DRAWN = jax.random.key(7), jax.random.key(11)
+
+
+@dataclasses.dataclass
+class Job:
+    """A small job, and a learner that has moved away from its initialisation."""
+
+    head: str = "linear"
+    optimizer: object = optax.adam(1e-2)
+    intervention: Intervention = Intervention()  # noqa: RUF009
+    at: int = 30  # step of the clock
+
+    def __post_init__(self):
+        self.head = HEADS[self.head](spec())
+        self.network = NETWORKS["mlp"]((SIDE, SIDE, 1), self.head.outputs, widths=(8,))
+        self.stream = STREAMS["random_labels"](spec(), images=20, batch=5, steps=8)
+        batch = {"x": jax.random.uniform(DRAWN, (20, SIDE, SIDE, 1)), "y": jnp.zeros(20, int), "weight": jnp.ones(20)}
+        self.states, first = first_learner(KEY, self.network, self.optimizer, self.intervention, clock(), batch)
+        moved = jax.tree.map(lambda p: 1.3 * p + 0.1, first.variables.params)
+        opt_state = optax.tree_utils.tree_map_params(
+            self.optimizer, lambda m: jnp.full_like(m, 0.01), self.optimizer.init(moved)
+        )
+        self.first, self.learner = first, Learner(Variables(moved, {}), opt_state)
+        self.start = Snapshot(clock(), first.variables, batch, interventions=self.states)
+        self.snapshot = self.start._replace(clock=clock(self.at, 2, 20))
+
+    def diagnostic(self, factory=probe, **settings):
+        records = (self.network, self.head, self.optimizer, self.intervention, self.stream, spec(), 1.0)
+        common = {**SIZE, "multiplier": 30.0, "points": 4} if factory is probe else SIZE
+        return factory(*records, **{**common, **settings})
+
+    def probed(self, **settings):
+        """(state, metrics) of the learner at a boundary."""
+        member = self.diagnostic(**settings)
+        state = jax.jit(member.init)(KEY, self.first, self.start)
+        return state, jax.jit(member.apply)(DRAWN, state, self.learner, self.snapshot)[1]
+
+    def fitted(self, state, target, opt_state, predict, learner=None):
+        """The definition as a loop: squared errors over all inputs, before each step and at the end."""
+        objective, x = self.head.regression, state.data["x"]
+        params = (learner or self.learner).variables.params
+        order = _order(for_step(state.key, Purpose.BATCH), Size(**SIZE))
+        update = optax.with_extra_args_support(self.optimizer).update
+
+        @jax.jit
+        def outputs(params, x):
+            return self.network.apply(None, Variables(params, {}), x, False)[0]
+
+        @jax.jit
+        def gradient(params, part):
+            return jax.grad(lambda p: objective.loss(outputs(p, part["x"]), part).mean())(params)
+
+        goal = np.asarray(target) + np.asarray(predict(outputs(params, x))).mean(0)
+        losses = []
+        for i in range(SIZE["steps"] + 1):
+            losses.append(((np.asarray(predict(outputs(params, x))) - goal) ** 2).mean())
+            rows = order[min(i, SIZE["steps"] - 1)]
+            part = {"x": x[rows], "y": jnp.asarray(goal)[rows]}
+            updates, opt_state = update(gradient(params, part), opt_state, params, clock=clock(self.at + i, 2, self.at))
+            params = optax.apply_updates(params, updates)
+        return losses
+
+
+def softmax_means(outputs):
+    """The mean of 61 bins from -1 to 2, written out."""
+    p = jax.nn.softmax(outputs.y.reshape(-1, CLASSES, 61))
+    return p @ (np.arange(61) / 20 - 1.0)
+
+
+@pytest.mark.parametrize(
+    ("head", "predict"), [("linear", lambda outputs: outputs.y), ("two_hot", softmax_means)], ids=["linear", "two_hot"]
+)
+def test_the_probe_is_a_plain_loop(head, predict):
+    job = Job(head)
+    state, found = job.probed()
+    for j, target in enumerate(state.targets):
+        curve = job.fitted(state, target, job.optimizer.init(job.learner.variables.params), predict)
+        np.testing.assert_allclose(found["probe_curve"][j], np.array(curve)[[0, 3, 6, 9]], rtol=1e-3)
+    carried = [job.fitted(state, target, job.learner.opt_state, predict)[-1] for target in state.targets]
+    np.testing.assert_allclose(found["probe_loss_carried"], np.mean(carried), rtol=1e-3)
+    assert abs(np.mean(carried) - found["probe_loss"]) > 1e-3 * found["probe_loss"]  # the two states do differ
+    own = job.first
+    initial = np.mean([job.fitted(state, target, own.opt_state, predict, own)[-1] for target in state.targets])
+    np.testing.assert_allclose(found["plasticity_loss"], found["probe_loss"] - initial, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["plasticity_loss_carried"], found["probe_loss_carried"] - initial, atol=1e-4)
+
+
+@functools.cache
+def compiled():
+    """A job with its probe, whose functions are compiled once for several tests."""
+    job = Job()
+    member = job.diagnostic()
+    return job, jax.jit(member.init), jax.jit(member.apply)
+
+
+def test_waves_are_those_of_networks_of_the_same_initialisation():
+    job, init, apply = compiled()
+    state = init(KEY, job.first, job.start)
+    assert state.targets.shape == (2, N, CLASSES) and len(np.unique(state.data["x"].reshape(N, -1), axis=0)) == N
+    twin = jax.random.fold_in(jax.random.fold_in(KEY, 1), 0)
+    y = job.network.apply(None, job.network.init(twin), state.data["x"], False)[0].y
+    np.testing.assert_allclose(state.targets[0], np.sin(30.0 * y), atol=1e-4)
+    assert abs(state.targets[0] - state.targets[1]).max() > 0.1
+    found = apply(DRAWN, state, job.learner, job.snapshot)[1]
+    np.testing.assert_allclose(found["probe_baseline"], np.var(state.targets, 1).mean(), rtol=1e-5)
+
+
+def test_an_unchanged_network_has_lost_nothing_and_the_state_stays():
+    job, init, apply = compiled()
+    state = init(KEY, job.first, job.start)
+    for boundary in (DRAWN, KEY):
+        after, found = apply(boundary, state, job.first, job.snapshot)
+        assert_same(after, state)
+        assert abs(float(found["plasticity_loss"])) < 1e-5 and abs(float(found["plasticity_loss_carried"])) < 1e-5
+        assert float(found["probe_loss_fresh"]) == pytest.approx(float(np.mean(state.fresh["loss"][:, -1])))
+
+
+def test_inputs_of_weight_0_count_nowhere():
+    job, init, apply = compiled()
+    weight = (jnp.arange(20) < N - 2).astype(jnp.float32)  # two of the inputs must be of those that do not count
+    state = init(KEY, job.first, job.start._replace(batch={**job.start.batch, "weight": weight}))
+    out = state.data["weight"] == 0
+    assert out.sum() == 2
+    x = jnp.where(out[:, None, None, None], 9.0, state.data["x"])
+    other = state._replace(data={**state.data, "x": x}, targets=jnp.where(out[:, None], 9.0, state.targets))
+    assert_close(*(apply(DRAWN, s, job.learner, job.snapshot)[1] for s in (state, other)))
+
+
+def test_large_multipliers_give_a_baseline_of_one_half():
+    x = jax.random.uniform(DRAWN, (500, SIDE, SIDE, 1))
+    y = Job().network.apply(None, Job().network.init(KEY), x, False)[0].y
+    assert float(jnp.var(jnp.sin(1e5 * y))) == pytest.approx(0.5, abs=0.05)
+
+
+def constant_network(values):
+    """A network that says the same of every input: its only parameter."""
+
+    def apply(key, variables, x, train):
+        return Outputs(jnp.broadcast_to(variables.params, (x.shape[0], CLASSES)), {}, {}), {}
+
+    return Network(lambda key: Variables(jnp.asarray(values), {}), apply)
+
+
+@pytest.mark.parametrize("values", [np.zeros(CLASSES), np.array([3.0, -2.0, 50.0])])
+def test_targets_move_with_the_mean_prediction(values):
+    """A constant network differs from a + wave by the wave alone, wherever its constant is."""
+    job = Job()
+    job.network = constant_network(np.float32(values))
+    job.learner = job.first = Learner(job.network.init(KEY), job.optimizer.init(values))
+    job.start, job.snapshot = (s._replace(initial=job.first.variables) for s in (job.start, job.snapshot))
+    _, found = job.probed(multiplier=1.0, points=2)
+    wave = np.sin(np.float32(values))
+    np.testing.assert_allclose(found["probe_curve"][:, 0], np.mean(wave**2), rtol=1e-4)
+    _, found = job.probed(factory=probe_offset, multiplier=1.0, offset=4.0, steps=1)
+    assert float(found["probe_offset_loss"]) == pytest.approx(np.mean((wave + 4.0) ** 2), rel=0.02)
+
+
+def test_gradient_hooks_and_no_others_are_run():
+    """A mask of zeros keeps the copy where it is; penalties and updates are not run."""
+
+    def frozen(key, states, gradients, learner, snapshot):
+        return jax.tree.map(lambda g: g * states["mask"], gradients)
+
+    def wrong(*_):
+        raise AssertionError("only gradients hooks belong to a probe")
+
+    def with_mask(key, learner, snapshot):
+        return {"mask": jnp.zeros(())}, learner
+
+    job = Job(optimizer=optax.sgd(0.1), intervention=Intervention(with_mask, wrong, frozen, wrong, wrong))
+    member = job.diagnostic()
+    state, apply = jax.jit(member.init)(KEY, job.first, job.start), jax.jit(member.apply)
+    _, found = apply(DRAWN, state, job.learner, job.snapshot)
+    for name in ("probe_curve", "probe_curve_fresh"):
+        np.testing.assert_array_equal(found[name], np.repeat(found[name][:, :1], 4, 1))
+    seen = job.snapshot._replace(interventions={"mask": jnp.ones(())})
+    moved = apply(DRAWN, state, job.learner, seen)[1]["probe_curve"]
+    assert (moved[:, 1:] != moved[:, :1]).all()
+
+
+def test_schedules_restart_with_the_probe_and_end_with_the_task():
+    """A task of 6 steps: the rate falls to 0 by then, and does not rise again in the steps that are left."""
+    cosine = SCHEDULES["cosine"](Horizon(4, lambda task: 6))
+    job = Job(optimizer=scheduled(optax.sgd(0.1), cosine))
+    job.snapshot = job.snapshot._replace(clock=clock(29, 2, 24))
+    _, found = job.probed(points=10)
+    curve = found["probe_curve"][0]
+    assert (abs(np.diff(curve[:6])) > 0).all() and np.ptp(curve[6:]) == 0
+
+
+def test_dropout_is_off_and_batch_statistics_move():
+    small = {"patch": 2, "dim": 4, "feedforward": 4, "heads": 1, "dropout": 0.9}
+    vit = NETWORKS["vit"]((SIDE, SIDE, 1), CLASSES, **small)
+    variables, x = jax.jit(vit.init)(KEY), jax.random.uniform(DRAWN, (4, SIDE, SIDE, 1))
+    apply = jax.jit(vit.apply, static_argnums=3)
+    np.testing.assert_allclose(*(apply(None, variables, x, train)[0].y for train in (True, False)), rtol=1e-5)
+    normed = NETWORKS["mlp"]((SIDE, SIDE, 1), CLASSES, widths=(8,), norm="batch")
+    variables = normed.init(KEY)
+    _, stats = normed.apply(None, variables, x, True)
+    assert any((a != b).any() for a, b in zip(raw(stats), raw(variables.stats), strict=True))
+
+
+def test_random_labels_are_memorised():
+    job = Job("softmax", optimizer=optax.adam(0.05))
+    state, found = job.probed(factory=probe_labels, steps=400, batch=N)
+    assert state.targets.dtype == jnp.int32 and set(np.unique(state.targets)) == set(range(CLASSES))
+    assert float(found["probe_labels_accuracy_fresh"]) == 1.0 and float(found["probe_labels_loss_fresh"]) < 0.05
+    assert float(found["probe_labels_accuracy"]) == 1.0 and float(found["probe_labels_loss"]) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("factory", "head", "settings", "words"),
+    [
+        (probe, "linear", {"inputs": 21}, r"inputs=21, but the stream evaluates 20 inputs"),
+        (probe, "linear", {"batch": 15}, r"batch=15, but probe\.inputs=14"),
+        (probe, "linear", {"points": 11}, r"points=11, but it must lie between 2 and 10"),
+        (probe, "linear", {"targets": 0}, r"targets=0"),
+        (probe, "linear", {"multiplier": 0.0}, r"multiplier=0\.0"),
+        (probe_offset, "two_hot", {"offset": -1.5}, r"range of 3, but the targets span 3\.5: set head\.low and"),
+        (probe_labels, "softmax", {"batch": 15}, r"probe_labels\.batch=15"),
+    ],
+)
+def test_bad_settings_are_named(factory, head, settings, words):
+    with pytest.raises(ValueError, match=words):
+        Job(head).diagnostic(factory, **settings)
+
+
+def test_one_value_has_no_random_labels():
+    job = Job()
+    records = (job.network, job.head, job.optimizer, job.intervention, job.stream, {**spec(), "classes": 1}, 1.0)
+    with pytest.raises(ValueError, match="2 classes or more"):
+        probe_labels(*records, **SIZE)
+
+
+def test_moments_are_evenly_spread():
+    assert moments(Size(1, 500, 8, 4, 21)) == tuple(range(0, 501, 25))
+
+
+def test_training_is_untouched_by_probing(tmp_path):
+    """The same run with a probe at every boundary and without any: states and numbers agree to the bit."""
+    sizes = {"every": 1, "targets": 2, "steps": 6, "inputs": 20, "batch": 8, "points": 3}
+    plain = config(seeds=2, tasks=2)
+    assert run(plain, tmp_path / "without") == "done"
+    assert run({**plain, "diagnostics": {**CONFIG["diagnostics"], "probe": sizes}}, tmp_path / "with") == "done"
+    bare, probed = (states(tmp_path / name) for name in ("without", "with"))
+    train = [path for path in bare if "train" in path]
+    assert train and all(bare[path].tobytes() == probed[path].tobytes() for path in train)
+    found, same = numbers(tmp_path / "with"), numbers(tmp_path / "without")
+    for name in ("final_loss", "online_loss", "weight_norm"):
+        np.testing.assert_array_equal(found[name], same[name])
+    assert found.probe_step.values.tolist() == [0, 3, 6] and np.isfinite(found.plasticity_loss).all()
+    assert (found.probe_loss_fresh[:, 0] == found.probe_loss_fresh[:, 1]).all()
+    assert (found.probe_loss[:, 0] != found.probe_loss[:, 1]).all()
