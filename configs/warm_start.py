@@ -25,8 +25,8 @@ Expect of `:laptop`, real CIFAR-10, seeds 0-3, mean ± half of the 95% interval 
     layer_norm  1.000 ± 0.000               0.284 ± 0.007           0.350 ± 0.009
     scratch     1.000 ± 0.000               0.362 ± 0.029           -
 
-The source's gap does not show here: in test accuracy `scratch` minus the last task of `plain` is -0.001 ± 0.029, seed by
-seed. The source has 25 times the images, a convolutional network, and stages of half the data.
+The source's gap does not show here: in test accuracy `scratch` minus the last task of `plain` is -0.001 ± 0.029, seed
+by seed. The source has 25 times the images, a convolutional network, and stages of half the data.
 """
 
 from ml_collections import ConfigDict
