@@ -2,7 +2,7 @@
 
 What: 2,000 images of CIFAR-10, of which task 1 has a fifth, task 2 two fifths, and so on to all of them in task 5; the
 network goes on with what it has become, and is tested on the data's own test set. MLP of two hidden layers of 100 ReLU
-units, Adam at 1e-3, batch 50, 50 epochs of the task's images in each task. Each seed draws its own images. `:paper` is
+units, Adam at 1e-3, batch 50, 60 epochs of the task's images in each task. Each seed draws its own images. `:paper` is
 the source's two stages, half of CIFAR-10 and then all of it, with ResNet-18, plain SGD at 1e-3 and batch 128.
 
     python scripts/fetch_data.py cifar10
@@ -13,7 +13,20 @@ Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 see
 has not been run here. Noisy labels that become clean: `--config.stream.noise=0.5 --config.stream.clean_from=4`.
 
 Variants: `plain`; `layer_norm` before each activation; `scratch`, which sees all images from the start, in one task as
-long as the last one of `plain`: what its last task should be compared with. Nothing was tuned on these numbers.
+long as the last one of `plain`: what its last task should be compared with. With pixels in [0, 1] and 50 epochs, an
+earlier choice, `scratch` reached a training accuracy of 0.73 only, so pixels are normalised, and all variants converge.
+
+Time of `:laptop`: 3 minutes of processor time, 5 to 15 minutes on 2 busy cores.
+
+Expect of `:laptop`, real CIFAR-10, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
+
+    variant     final accuracy, all tasks   test accuracy, task 1   task 5
+    plain       1.000 ± 0.000               0.296 ± 0.017           0.363 ± 0.005
+    layer_norm  1.000 ± 0.000               0.284 ± 0.007           0.350 ± 0.009
+    scratch     1.000 ± 0.000               0.362 ± 0.029           -
+
+The source's gap does not show here: in test accuracy `scratch` minus the last task of `plain` is -0.001 ± 0.029, seed
+by seed. The source has 25 times the images, a convolutional network, and stages of half the data.
 """
 
 from ml_collections import ConfigDict
