@@ -9,12 +9,13 @@ import xarray as xr
 from small_runs import ROOT, config, environment
 
 from plasticity_jax.analysis import spectrum
+from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.host.folder import FolderError
 from plasticity_jax.remeasure import remeasure
 from plasticity_jax.run import run
 
 SETTINGS = {"steps": 6, "probes": 2, "inputs": 16}
-OFF = {name: {"every": 0} for name in ("performance", "weights", "units", "gradients", "ranks")}
+OFF = {name: {"every": 0} for name in DIAGNOSTICS}
 
 
 @pytest.fixture(scope="module")

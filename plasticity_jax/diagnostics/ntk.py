@@ -23,9 +23,9 @@ def ntk(network, memory_gb, inputs: int = 64):
     categorical values. Inputs of weight 0 do not count. All three are [] float32; for a kernel of zeros the rank is 0
     and the others are NaN.
 
-    Of a kernel that collapses to few directions, the small eigenvalues fall below the floor and the condition falls:
-    read it beside the rank. A diagonal share of 1 is a kernel that learns every input by itself, 1 / inputs one that
-    moves all inputs alike.
+    A diagonal share of 1 is a kernel that learns every input by itself, 1 / inputs one that moves all inputs alike. In
+    a kernel that collapses to few directions, the small eigenvalues fall below the floor, and the condition falls with
+    them: read it beside the rank.
 
     Args:
       network: Network, in evaluation mode.

@@ -38,7 +38,7 @@ def _shifts(*preacts, weight=None):
 
 
 def test_shift_is_in_units_of_the_deviation_before():
-    before, after = RNG.normal(size=(50, 3)) * [1, 2, 3], RNG.normal(size=(50, 3)) + np.array([0, 1, 5])
+    before, after = RNG.normal(size=(50, 3)) * [1, 2, 3], RNG.normal(size=(50, 3)) + np.array([0, 1, -5])
     moved = (after.mean(0) - before.mean(0)) / before.std(0)
     first, second, third = _shifts(before, after, after)
     assert np.isnan(first).all()
@@ -136,9 +136,9 @@ def _sparsity(acts, gradient=((1.0, 1.0), (1.0, 1.0)), weight=None):
 
 
 def test_sparsity_counts_entries():
-    acts = np.array([[0.0, 3.0, 4.0], [0.0, 0.0, 5.0], [1.0, 1.0, 1.0]])
+    acts = np.array([[0.0, 3.0, 4.0], [0.0, 0.0, 6.0], [1.0, 1.0, 1.0]])
     got = _sparsity(acts, gradient=((0.0, 1e-30), (0.0, 0.0)), weight=[1, 2, 0])
-    assert got == {"activation_sparsity": 0.5, "feature_norm": 5.0, "gradient_sparsity": 0.75}
+    assert got == {"activation_sparsity": 0.5, "feature_norm": 5.5, "gradient_sparsity": 0.75}
     assert _sparsity(acts)["activation_sparsity"] == pytest.approx(1 / 3)
 
 
