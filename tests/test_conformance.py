@@ -38,9 +38,11 @@ from plasticity_jax.networks import HEADS, NETWORKS
 from plasticity_jax.optimizers import OPTIMIZERS, SCHEDULES, Horizon
 from plasticity_jax.streams import STREAMS
 
+SHORT = {"steps": 8, "batch": 5, "images": 18}
 SETTINGS = {
-    "random_labels": {"steps": 8, "batch": 5, "images": 18},
-    "permuted_pixels": {"steps": 8, "batch": 5, "images": 18},
+    "label_permutation": SHORT,
+    "random_labels": {**SHORT, "transition": 4},
+    "permuted_pixels": SHORT,
     **SMALL,
 }
 
