@@ -40,9 +40,13 @@ from plasticity_jax.streams import STREAMS
 
 SHORT = {"steps": 8, "batch": 5, "images": 18}
 SETTINGS = {
+    "composite": SHORT,
+    "input_drift": {**SHORT, "kind": "noise", "inside": True},
     "label_permutation": SHORT,
     "random_labels": {**SHORT, "transition": 4},
     "permuted_pixels": SHORT,
+    "slowly_changing_regression": {"steps": 8, "batch": 5, "inputs": 9, "slow": 6, "units": 7},
+    "target_offset": {**SHORT, "values": 2},
     **SMALL,
 }
 
@@ -53,7 +57,7 @@ def settings(name):
 
 @functools.cache
 def stream(name):
-    return STREAMS[name](spec(), **settings(name))
+    return _call("stream", complete({"stream": {"name": name, **settings(name)}})["stream"], {"spec": spec()})
 
 
 @functools.cache
@@ -142,7 +146,7 @@ class TestStreams:
         state = member.init(two_keys()[0], data)
         size = settings(name)["batch"]
         drawn = member.sample(two_keys()[0], state, data, jnp.int32(0))
-        assert drawn["x"].shape == (size, SIDE, SIDE, 1) and drawn["x"].dtype == jnp.float32
+        assert drawn["x"].shape == (size, *(member.input_shape or (SIDE, SIDE, 1))) and drawn["x"].dtype == jnp.float32
         assert drawn["y"].shape[0] == drawn["weight"].shape[0] == size
         assert isinstance(member.steps(0), int)
 
