@@ -1,5 +1,6 @@
 """Every configuration that is shipped: all presets and variants build, and each runs under :smoke."""
 
+import functools
 import importlib.util
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ from plasticity_jax.host import data
 FILES = sorted((ROOT / "configs").glob("*.py"))
 STAND_INS = {  # shapes of data that a test may not need to have
     "mnist": {"images": 60_000, "test_images": 10, "height": 28, "width": 28},
+    "fashion_mnist": {"images": 60_000, "test_images": 10, "height": 28, "width": 28},
     "cifar10": {"images": 50_000, "test_images": 10, "height": 32, "width": 32, "channels": 3},
 }
 
@@ -28,9 +30,13 @@ def module(path):
 
 
 def spec_for(block):
-    name = block["name"]
     options = {k: v for k, v in block.items() if k not in ("name", "dir")}
-    found = data.load("synthetic", **STAND_INS[name]) if name in STAND_INS else data.load(name, **options)
+    return spec_of_data(block["name"], tuple(options.items()))
+
+
+@functools.cache
+def spec_of_data(name, options):
+    found = data.load("synthetic", **STAND_INS[name]) if name in STAND_INS else data.load(name, **dict(options))
     return spec_of(found.arrays, found.classes)
 
 

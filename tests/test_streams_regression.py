@@ -53,7 +53,9 @@ def test_what_a_new_task_does_to_the_slow_bits(change):
     changed = np.abs(np.diff(slow, axis=0)).sum(1)
     if change == "flip":
         assert (changed == 1).all()
-        assert_uniform(np.abs(np.diff(slow, axis=0)).argmax(1), 15)
+        places = np.abs(np.diff(slow, axis=0)).argmax(1)
+        assert_uniform(places, 15)
+        assert set(places) == set(range(15))
     else:
         assert abs(changed.mean() - 7.5) < 5 * np.sqrt(15 / 4 / 199)
         assert abs(slow.mean() - 0.5) < 5 * 0.5 / np.sqrt(slow.size)

@@ -44,9 +44,10 @@ FIGURES = {
         Metric("test_accuracy", "on test data", "test accuracy (fraction)"),
     ),
     "loss": (
-        "Loss per task.",
-        Metric("final_loss", "at the end of the task", "final loss (nats)"),
-        Metric("online_loss", "online, mean over the task", "online loss (nats)"),
+        "Loss per task; of squared errors also the share of the targets' variance that is explained.",
+        Metric("final_loss", "at the end of the task", "final loss"),
+        Metric("online_loss", "online, mean over the task", "online loss"),
+        Metric("explained_variance", "explained at the end of the task", "explained variance (fraction)"),
     ),
     "units": (
         "Dead and dormant units of each hidden layer at the end of each task.",
@@ -188,7 +189,7 @@ def _learning(groups, classes):
             style.mark_chance(axis, classes)
     for axis in axes[0][1:]:
         axis.tick_params(labelleft=False)
-    axes[0][0].set_ylabel(f"online {kind} ({'fraction' if kind == 'accuracy' else 'nats'})")
+    axes[0][0].set_ylabel(f"online {kind}{' (fraction)' if kind == 'accuracy' else ''}")
     _share(axes, [[("online", None)] * len(tasks)])
     style.legend(figure)
     caption = f"Learning curves inside tasks: online {kind}, averaged over each segment, "
