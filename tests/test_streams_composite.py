@@ -81,6 +81,7 @@ def test_a_float_that_is_given_may_be_an_axis_of_the_grid():
         ({"drift": {"growth": -0.1}}, "growth=-0.1"),
         ({"l": {"name": "draw_labels", "transition": 9}}, "transition=9, but a task has 8 steps"),
         ({"a": {"name": "targets"}, "b": {"name": "draw_labels"}}, "changes.a makes values.*after 'b'"),
+        ({"drift": {"inside": "no"}}, "changes.drift.inside='no', but it must be of type bool"),
         ({"drift": {"steps": 3}}, "changes.drift.steps is not a setting"),
     ],
 )

@@ -58,6 +58,13 @@ def test_the_head_of_regression_fits_them():
     np.testing.assert_allclose(loss, (np.asarray(batch["y"]) ** 2).mean(1), rtol=1e-5)
 
 
+def test_the_head_of_classes_refuses_them():
+    data, stream = arrays(), target_offset(spec(), 8, 5, 18, values=2)
+    batch = stream.evaluate(stream.init(KEY, data), data, "train")
+    with pytest.raises(ValueError, match=r"real-valued targets.*use head linear"):
+        HEADS["softmax"](spec()).objective.loss(Outputs(jnp.zeros((18, 2)), {}, {}), batch)
+
+
 def test_rates_may_be_traced():
     def targets(growth):
         stream = target_offset(spec(), 8, 5, 18, growth=growth)

@@ -45,10 +45,15 @@ def softmax_head(spec, smoothing: float = 0.0):
 
     Returns:
       Head with K outputs; `predict` gives the logits [B, K].
+
+    Raises:
+      ValueError: smoothing outside 0 to below 1; when traced, targets that are no class numbers.
     """
     check.fraction("smoothing", smoothing)
 
     def loss(outputs, batch):
+        if not jnp.issubdtype(batch["y"].dtype, jnp.integer):
+            raise ValueError("The stream has real-valued targets, the head softmax is for classes: use head linear.")
         at_label = optax.softmax_cross_entropy_with_integer_labels(outputs.y, batch["y"])  # [B]
         if _is_off(smoothing):
             return at_label

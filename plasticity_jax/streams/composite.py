@@ -99,13 +99,16 @@ def _part(name, block, offered):
     settings = {"name": name, **block}
     kind = settings.pop("name")
     check.known(f"changes.{name}.name", kind, CHANGES)
-    allowed = [key for key in inspect.signature(CHANGES[kind]).parameters if key not in offered]
-    for key in settings:
+    parameters = inspect.signature(CHANGES[kind]).parameters
+    allowed = [key for key in parameters if key not in offered]
+    for key, value in settings.items():
         if key not in allowed:
             names = ", ".join(allowed)
             raise ValueError(f"changes.{name}.{key} is not a setting.{check.nearest(key, allowed)} Allowed: {names}.")
-    asked = inspect.signature(CHANGES[kind]).parameters
-    return CHANGES[kind](**{key: value for key, value in offered.items() if key in asked}, **settings)
+        kind_of = type(parameters[key].default)
+        if kind_of in (bool, str) and not isinstance(value, kind_of):  # numbers are checked by the change
+            raise ValueError(f"changes.{name}.{key}={value!r}, but it must be of type {kind_of.__name__}.")
+    return CHANGES[kind](**{key: value for key, value in offered.items() if key in parameters}, **settings)
 
 
 def _named(key, name):

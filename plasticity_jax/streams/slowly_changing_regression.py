@@ -104,8 +104,8 @@ def slowly_changing_regression(
         return state._replace(slow=bits, order=orders.words(jax.random.fold_in(key, ORDER)))
 
     def show(state, combination, weight):
-        quick = (combination[:, None] >> jnp.arange(fast)) & 1  # [B, m - f]
-        x = jnp.concatenate([jnp.broadcast_to(state.slow, (len(quick), slow)), quick], -1)
+        bits = (combination[:, None] >> jnp.arange(fast)) & 1  # [B, m - f]
+        x = jnp.concatenate([jnp.broadcast_to(state.slow, (len(bits), slow)), bits], -1)
         return batch_of(x, target(state, x, beta)[:, None], weight)
 
     def sample(key, state, data, step):
@@ -120,7 +120,7 @@ def slowly_changing_regression(
 
 
 def target(state, x, beta):
-    """Y = r . [W^T x + b > tau] + r_0 with tau = beta (m + 1) - S, all weights +1 or -1.
+    """The fixed network: y = r . [W^T x + b > tau] + r_0 with tau = beta (m + 1) - S, all weights +1 or -1.
 
     S is the number of -1 in a unit's column of W, plus half its bias, as in the source's code; the text counts the -1.
 
