@@ -10,16 +10,14 @@ The problem is ours: Lyle et al. 2024 (arXiv 2402.18762) name transformed inputs
     python scripts/report.py results/input_drift
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 9 tasks of 2,000 steps (6
-epochs), at the end of which images have turned by 92 degrees, and takes TIME on 2 cores that are busy with other work;
+epochs), at the end of which images have turned by 92 degrees, and takes a few minutes on 2 cores;
 `:paper` has the task length and number of tasks that the source gives for its other problems on CIFAR-10, 100 tasks of
 50,000 steps, all images, and has not been run.
 
 Variants: `plain`; `layer_norm` before each activation; `inside`, where images turn evenly inside a task as well and
 nothing jumps at a boundary. Nothing was tuned on these numbers.
 
-Expect of `:laptop`, real Fashion-MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
-
-TABLE
+Expect: not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -10,16 +10,14 @@ permutation of their task.
     python scripts/report.py results/permuted_pixels
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 40 tasks of 625 steps and takes
-TIME on 2 cores that are busy with other work; `:paper` is Kumar's, the same with 500 tasks and 10 seeds;
+a few minutes on 2 cores; `:paper` is Kumar's, the same with 500 tasks and 10 seeds;
 `:paper_dohare` is Dohare's (Nature 632:768, arXiv 2306.13812): 800 tasks of 60,000 images, each seen once and alone, an
 MLP of three layers of 2,000 and SGD at 3e-3 (of the grid 1e-2, 3e-3, 1e-3). Neither of the two has been run.
 
 Variants: `plain`; `layer_norm` before each activation; `adamw` with decoupled weight decay 1e-2 (of Adam, whatever the
 preset). Nothing was tuned on these numbers.
 
-Expect of `:laptop`, real MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
-
-TABLE
+Expect: not measured yet.
 """
 
 from ml_collections import ConfigDict

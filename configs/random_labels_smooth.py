@@ -10,16 +10,14 @@ the share of labels that is reset; the transition inside a task, and its length,
     python scripts/report.py results/random_labels_smooth
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks of 4,800 steps (64
-epochs), of which 2,400 are the transition, and takes TIME on 2 cores that are busy with other work; `:paper` has the
+epochs), of which 2,400 are the transition, and takes a few minutes on 2 cores; `:paper` has the
 task length and number of tasks that the source gives for CIFAR-10, 100 tasks of 50,000 steps, all images, and has not
 been run.
 
 Variants: `smooth`; `abrupt`, the same tasks without a transition; `smooth_layer_norm`, with layer norm before each
 activation. Nothing was tuned on these numbers. Labels, images and their order are the same in all three.
 
-Expect of `:laptop`, real MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
-
-TABLE
+Expect: not measured yet.
 """
 
 from ml_collections import ConfigDict
