@@ -47,7 +47,7 @@ FIGURES = {
         "Loss per task; of squared errors also the share of the targets' variance that is explained.",
         Metric("final_loss", "at the end of the task", "final loss"),
         Metric("online_loss", "online, mean over the task", "online loss"),
-        Metric("explained_variance", "explained at the end of the task", "explained variance (fraction)"),
+        Metric("explained_variance", "at the end of the task", "explained variance"),
     ),
     "units": (
         "Dead and dormant units of each hidden layer at the end of each task.",
