@@ -29,6 +29,7 @@ from plasticity_jax.networks import HEADS, NETWORKS
 from plasticity_jax.optimizers import OPTIMIZERS, SCHEDULES, Horizon, scheduled
 from plasticity_jax.schedule import at_boundary, chain, every
 from plasticity_jax.streams import STREAMS
+from plasticity_jax.streams.recurring import recurring
 from plasticity_jax.train import supervised
 
 __all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "complete"]
@@ -186,10 +187,12 @@ def _same_keys(path, given, allowed):
 
 
 def _component(path, kind, block, default_name):
-    """One block: its factory's settings filled in and checked. `every` and `at` belong to build, not to the factory."""
+    """One block: its factory's settings filled in and checked. `every`, `at`, `cycle` belong to build, not to it."""
     if not isinstance(block, dict):
         raise ValueError(f"{path}={block!r}, but it must be a block of settings such as {{'name': {default_name!r}}}.")
     own = {"name": default_name}
+    if kind == "stream":
+        own["cycle"] = 0  # after so many tasks the first one comes back; 0: never
     if kind == "diagnostics":
         own |= {"every": 1, "every_segments": 0}
     if kind == "interventions":
@@ -210,6 +213,8 @@ def _component(path, kind, block, default_name):
         check.whole(f"{path}.every", full["every"], low=0 if kind == "diagnostics" else 1)
     if "every_segments" in own:
         check.whole(f"{path}.every_segments", full["every_segments"], low=0)
+    if "cycle" in own:
+        check.whole(f"{path}.cycle", full["cycle"], low=0)
     if "at" in own:
         check.known(f"{path}.at", full["at"], ("step", "boundary"))
     return full
@@ -298,6 +303,8 @@ def json_copy(config):
 def _experiment(config, spec):
     """All records of one run, each made from its block and from the records before it."""
     stream = _call("stream", config["stream"], {"spec": spec})
+    if config["stream"]["cycle"]:
+        stream = recurring(stream, config["stream"]["cycle"])
     spec = {**spec, "classes": stream.outputs or spec["classes"]}  # what is predicted is for the stream to say
     input_shape = stream.input_shape or spec["train"]["x"].shape[1:]
     offered = {"spec": spec, "stream": stream, "input_shape": input_shape, "memory_gb": config["memory_gb"]}

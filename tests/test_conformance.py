@@ -38,13 +38,19 @@ from plasticity_jax.networks import HEADS, NETWORKS
 from plasticity_jax.optimizers import OPTIMIZERS, SCHEDULES, Horizon
 from plasticity_jax.streams import STREAMS
 
+SHORT = {"steps": 8, "batch": 5, "images": 18}
 SETTINGS = {
-    "random_labels": {"steps": 8, "batch": 5, "images": 18},
-    "permuted_pixels": {"steps": 8, "batch": 5, "images": 18},
     "class_incremental": {"classes_per_task": 1, "steps": 8, "batch": 5, "validation": 4, "augment": False},
     "five_plus_one": {"hard": 1, "steps": 8, "batch": 5, "per_class": 12},
     "continual_pairs": {"steps": 8, "batch": 5, "per_class": 12, "held_out": 3},
     "warm_start": {"steps": 8, "batch": 5},
+    "composite": SHORT,
+    "input_drift": {**SHORT, "kind": "noise", "inside": True},
+    "label_permutation": SHORT,
+    "random_labels": {**SHORT, "transition": 4},
+    "permuted_pixels": SHORT,
+    "slowly_changing_regression": {"steps": 8, "batch": 5, "inputs": 9, "slow": 6, "units": 7},
+    "target_offset": {**SHORT, "values": 2},
     **SMALL,
 }
 
@@ -55,7 +61,7 @@ def settings(name):
 
 @functools.cache
 def stream(name):
-    return STREAMS[name](spec(), **settings(name))
+    return _call("stream", complete({"stream": {"name": name, **settings(name)}})["stream"], {"spec": spec()})
 
 
 @functools.cache
@@ -144,7 +150,7 @@ class TestStreams:
         state = member.init(two_keys()[0], data)
         size = settings(name)["batch"]
         drawn = member.sample(two_keys()[0], state, data, jnp.int32(0))
-        assert drawn["x"].shape == (size, SIDE, SIDE, 1) and drawn["x"].dtype == jnp.float32
+        assert drawn["x"].shape == (size, *(member.input_shape or (SIDE, SIDE, 1))) and drawn["x"].dtype == jnp.float32
         assert drawn["y"].shape[0] == drawn["weight"].shape[0] == size
         assert isinstance(member.steps(0), int)
 

@@ -48,9 +48,10 @@ FIGURES = {
         Metric("online_plasticity", "online plasticity", "share of the batch's loss (fraction)"),
     ),
     "loss": (
-        "Loss per task.",
-        Metric("final_loss", "at the end of the task", "final loss (nats)"),
-        Metric("online_loss", "online, mean over the task", "online loss (nats)"),
+        "Loss per task; of squared errors also the share of the targets' variance that is explained.",
+        Metric("final_loss", "at the end of the task", "final loss"),
+        Metric("online_loss", "online, mean over the task", "online loss"),
+        Metric("explained_variance", "at the end of the task", "explained variance"),
     ),
     "units": (
         "Dead and dormant units of each hidden layer at the end of each task.",
@@ -226,7 +227,7 @@ def _learning(groups, classes):
             style.mark_chance(axis, classes)
     for axis in axes[0][1:]:
         axis.tick_params(labelleft=False)
-    axes[0][0].set_ylabel(f"online {kind} ({'fraction' if kind == 'accuracy' else 'nats'})")
+    axes[0][0].set_ylabel(f"online {kind}{' (fraction)' if kind == 'accuracy' else ''}")
     _share(axes, [[("online", None)] * len(tasks)])
     style.legend(figure)
     caption = f"Learning curves inside tasks: online {kind}, averaged over each segment, "

@@ -9,6 +9,7 @@
     imagenet32     train_data_batch_1 to _10 and val_data, pickles or npz, in imagenet32; not to be had without asking
     digits         8x8 UCI digits, which scikit-learn carries
     synthetic      made up here: one pattern per class, and noise
+    none           one black pixel, for streams that make their own inputs
 
 Of several copies the one that `scripts/fetch_data.py` writes, named first, is read. N images of H x W in C channels.
 """
@@ -251,6 +252,12 @@ def _load_synthetic(name, folder, *, images=1_000, test_images=200, height=8, wi
     return Dataset({"train": split(images), "test": split(test_images)}, classes, name, {})
 
 
+def _load_none(name, folder):
+    """One black pixel of the only class: for streams that read no data."""
+    pixel = {"x": np.zeros((1, 1, 1, 1), np.uint8), "y": np.zeros(1, np.int32)}
+    return Dataset({"train": pixel, "test": pixel}, 1, name, {})
+
+
 def nearest(name, known):
     """A hint at the known name that was probably meant; "" where none is near."""
     near = difflib.get_close_matches(str(name), known, 1)
@@ -278,5 +285,6 @@ _LOADERS = {
     "cifar100": _load_cifar100,
     "imagenet32": _load_imagenet32,
     "synthetic": _load_synthetic,
+    "none": _load_none,
 }
 NAMES = tuple(_LOADERS)

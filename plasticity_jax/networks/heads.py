@@ -51,10 +51,15 @@ def softmax_head(spec, smoothing: float = 0.0):
 
     Returns:
       Head with K outputs; `predict` gives the logits [B, K]. Its regression fits the logits by least squares.
+
+    Raises:
+      ValueError: smoothing outside 0 to below 1; when traced, targets that are no class numbers.
     """
     check.fraction("smoothing", smoothing)
 
     def loss(outputs, batch):
+        if not jnp.issubdtype(batch["y"].dtype, jnp.integer):
+            raise ValueError("The stream has real-valued targets, the head softmax is for classes: use head linear.")
         exist = batch.get("classes")  # None: all
         logits = outputs.y if exist is None else jnp.where(exist, outputs.y, -jnp.inf)
         at_label = optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])  # [B]

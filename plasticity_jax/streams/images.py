@@ -18,7 +18,7 @@ from plasticity_jax.streams import order as orders
 
 __all__ = ["Change", "ImagesState", "batch_of", "check_images", "draw_rows", "image_stream", "scale"]
 
-ORDER = 2  # what the key of a task is folded with for its shuffles; a change may fold it with 0 and 1
+ORDER = 2  # what the key of a task is folded with for its shuffles; a change may fold it with any other number
 
 
 class Change(NamedTuple):
@@ -28,6 +28,7 @@ class Change(NamedTuple):
     advance: Callable  # (key, state) -> state        the next task
     apply: Callable  # (state, x, y, index, step) -> (x, y)   index [B]: which of the run's images; step: of the task
     by_image: bool = False  # it draws something for each image of the run, and so says nothing of a test set
+    outputs: int = 0  # values that it makes of a label; 0: labels stay classes of the data
 
 
 class ImagesState(NamedTuple):
@@ -38,7 +39,7 @@ class ImagesState(NamedTuple):
     order: Array  # [16] uint32 what this task's shuffles are computed from
 
 
-def image_stream(spec, change, steps, batch, images, order, mean, std, evaluation, outputs=0):
+def image_stream(spec, change, steps, batch, images, order, mean, std, evaluation):
     """A stream over fixed images of which a `Change` makes the tasks.
 
     Args:
@@ -50,7 +51,6 @@ def image_stream(spec, change, steps, batch, images, order, mean, std, evaluatio
       order: "shuffled", "shuffled_ragged" or "independent"; see streams/order.py.
       mean, std: pixels become (x / 255 - mean) / std; one number, or one per channel.
       evaluation: at most so many images of each split are evaluated at a boundary, as they are at the task's end.
-      outputs: classes or values to predict; 0: the classes of the data.
 
     Returns:
       Stream over data {"train": {"x": [N, H, W, C] uint8, "y": [N] int32}, "test": {...}}.
@@ -89,7 +89,7 @@ def image_stream(spec, change, steps, batch, images, order, mean, std, evaluatio
         weight = jnp.full(len(rows), float(has_test))
         return batch_of(*show(part, rows, jnp.arange(len(rows)), state.change, jnp.int32(steps)), weight)
 
-    return Stream(init, advance, sample, evaluate, lambda task: steps, outputs or spec["classes"])
+    return Stream(init, advance, sample, evaluate, lambda task: steps, change.outputs or spec["classes"])
 
 
 def draw_rows(key, data, images):

@@ -176,6 +176,14 @@ def test_without_accuracy_losses_are_shown(tmp_path):
     assert "online loss" in report.text(tmp_path)
 
 
+def test_explained_variance_stands_beside_the_losses(tmp_path):
+    dataset = metrics(0.1, small=True).assign(explained_variance=lambda found: found["final_accuracy"])
+    write_variant(tmp_path / "adam", dataset.assign(final_accuracy=dataset["final_accuracy"] * np.nan))
+    report.write(tmp_path)
+    points = rows(tmp_path / "tables" / "loss.csv")
+    assert {p["metric"] for p in points} == {"final_loss", "explained_variance"}
+
+
 def test_names_and_settings_are_escaped(tmp_path):
     write_variant(tmp_path / "a<b>&", metrics(0.1, seeds=[0, 1], small=True), network__norm="<script>")
     page = report.write(tmp_path).read_text(encoding="utf-8")

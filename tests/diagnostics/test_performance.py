@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plasticity_jax.base import Clock, Learner, Network, Objective, Outputs, Snapshot
-from plasticity_jax.diagnostics.performance import performance
+from plasticity_jax.diagnostics.performance import explained_variance, performance
 from plasticity_jax.learn import accuracy, weighted_mean
 
 # the scores of an example are its inputs plus a parameter; the "train" flag and the key would show if they were misused
@@ -83,3 +83,31 @@ def test_labels_with_positions_are_averaged_within_an_example():
     batch = {"y": jnp.array([[0, 0], [1, 1]]), "weight": jnp.array([1.0, 3.0])}
     assert float(accuracy(scores, batch)) == pytest.approx((0.5 + 3.0) / 4)
     assert float(weighted_mean(jnp.array([[1.0, 3.0], [4.0, 4.0]]), jnp.ones(2))) == 3.0
+
+
+def test_explained_variance_is_the_formula_over_all_outputs_and_weights():
+    draw = np.random.default_rng(0)
+    y, f, w = draw.normal(100, 3, (9, 4)), draw.normal(100, 3, (9, 4)), np.array([1, 1, 1, 2, 2, 0.5, 1, 3, 0])
+    y[8] = np.nan  # of weight 0
+    middle = sum(w[b] * y[b] for b in range(8)) / w.sum()
+    error = sum(w[b] * ((y[b] - f[b]) ** 2).sum() for b in range(8))
+    total = sum(w[b] * ((y[b] - middle) ** 2).sum() for b in range(8))
+    batch = _batch(f, y.astype(np.float32), w)
+    assert float(explained_variance(batch["x"], batch)) == pytest.approx(1 - error / total, rel=1e-4)
+    assert float(explained_variance(batch["y"], batch)) == 1.0
+    assert abs(float(explained_variance(jnp.asarray(middle, jnp.float32) + jnp.zeros((9, 4)), batch))) < 1e-5
+
+
+def test_explained_variance_of_what_has_none_is_not_a_number():
+    y = np.array([[1.0], [2.0]], np.float32)
+    for f, target, weight in (
+        (y, np.array([0, 1]), (1, 1)),  # labels
+        (np.ones((2, 3)), y, (1, 1)),  # scores of another shape
+        (y, np.ones((2, 1), np.float32), (1, 1)),  # a constant
+        (y, y, (0, 0)),
+    ):
+        assert np.isnan(explained_variance(jnp.asarray(f), _batch(f, target, weight)))
+    assert (
+        _measure(_batch([[1, 2], [3, 5]], np.array([[1, 2], [3, 4]], np.float32), [1, 1]))["explained_variance"] == 0.75
+    )
+    assert np.isnan(_measure(TRAIN)["explained_variance"])
