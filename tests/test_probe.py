@@ -12,7 +12,7 @@ from records import CLASSES, SIDE, assert_close, assert_same, clock, raw, spec
 from small_runs import CONFIG, config, numbers, states
 
 from plasticity_jax.base import Intervention, Learner, Network, Outputs, Snapshot, Variables
-from plasticity_jax.diagnostics import probe, probe_labels, probe_offset
+from plasticity_jax.diagnostics import copies, probe, probe_labels, probe_offset
 from plasticity_jax.diagnostics.copies import Size, _order, moments
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import first_learner
@@ -255,6 +255,19 @@ def test_one_value_has_no_random_labels():
     records = (job.network, job.head, job.optimizer, job.intervention, job.stream, {**spec(), "classes": 1}, 1.0)
     with pytest.raises(ValueError, match="2 classes or more"):
         probe_labels(*records, **SIZE)
+
+
+def test_targets_side_by_side_fill_the_memory_and_change_nothing(monkeypatch):
+    job, init, apply = compiled()
+    state = init(KEY, job.first, job.start)
+    one_by_one = apply(DRAWN, state, job.learner, job.snapshot)[1]
+    shapes = (job.network, job.learner, state.data["x"], Size(6, 9, N, 5))
+    assert copies._at_once(1.0, *shapes) is None  # a CPU
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    counts = [copies._at_once(gigabytes, *shapes) for gigabytes in (1e-9, 2e-5, 1.0)]
+    assert counts[0] == 1 < counts[1] < 6 == counts[2] and 6 % counts[1] == 0
+    side_by_side = jax.jit(job.diagnostic().apply)(DRAWN, state, job.learner, job.snapshot)[1]
+    assert_close(side_by_side, one_by_one, 1e-4)
 
 
 def test_moments_are_evenly_spread():
