@@ -10,14 +10,25 @@ permutation of their task.
     python scripts/report.py results/permuted_pixels
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 40 tasks of 625 steps and takes
-a few minutes on 2 cores; `:paper` is Kumar's, the same with 500 tasks and 10 seeds;
+about 5 minutes on 2 cores that are busy with other work; `:paper` is Kumar's, the same with 500 tasks and 10 seeds;
 `:paper_dohare` is Dohare's (Nature 632:768, arXiv 2306.13812): 800 tasks of 60,000 images, each seen once and alone, an
 MLP of three layers of 2,000 and SGD at 3e-3 (of the grid 1e-2, 3e-3, 1e-3). Neither of the two has been run.
 
 Variants: `plain`; `layer_norm` before each activation; `adamw` with decoupled weight decay 1e-2 (of Adam, whatever the
 preset). Nothing was tuned on these numbers.
 
-Expect: not measured yet.
+Expect of `:laptop`, real MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
+
+    variant     final accuracy, task 1   task 40          change           online accuracy, all tasks
+    plain       0.924 ± 0.014            0.926 ± 0.007    0.001 ± 0.016    0.847 ± 0.003
+    layer_norm  0.945 ± 0.016            0.940 ± 0.018   -0.005 ± 0.029    0.865 ± 0.002
+    adamw       0.925 ± 0.015            0.928 ± 0.009    0.003 ± 0.011    0.849 ± 0.003
+
+What may look odd, and why. A task is one epoch, so what declines is the speed of learning, and slowly: the online
+accuracy of plain rises from 0.840 in task 1 to 0.868 in task 2, then falls to 0.834 in task 40, of layer norm from
+0.880 to 0.855 throughout; final accuracy does not change within its intervals. The sources have 500 and 800 tasks. 8%
+of plain's first layer is dead after task 1 and 40% from task 10 on. Weight decay of 1e-2 slows the growth of the
+weights (their norm is 41 after task 40, without it 48) and changes little else.
 """
 
 from ml_collections import ConfigDict
