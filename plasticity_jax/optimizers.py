@@ -25,17 +25,23 @@ class Horizon(NamedTuple):
     steps: Callable  # (task) -> int
 
 
-def sgd(learning_rate: float = 1e-2):
-    """Plain gradient descent: update = -learning_rate * g."""
+def sgd(learning_rate: float = 1e-2, weight_decay: float = 0.0):
+    """Plain gradient descent: update = -learning_rate * (g + weight_decay * theta), biases decayed too."""
     check.at_least("learning_rate", learning_rate, 0.0)
-    return _on_vectors(optax.sgd(learning_rate))
+    check.at_least("weight_decay", weight_decay, 0.0)
+    return _on_vectors(optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate)))
 
 
-def momentum(learning_rate: float = 1e-2, momentum: float = 0.9, nesterov: bool = False):
-    """Gradient descent with heavy-ball or Nesterov momentum."""
+def momentum(
+    learning_rate: float = 1e-2, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0
+):  # fmt: skip
+    """Gradient descent with heavy-ball or Nesterov momentum of g + weight_decay * theta, as PyTorch's SGD has it."""
     check.at_least("learning_rate", learning_rate, 0.0)
     check.fraction("momentum", momentum)
-    return _on_vectors(optax.sgd(learning_rate, momentum, nesterov))
+    check.at_least("weight_decay", weight_decay, 0.0)
+    return _on_vectors(
+        optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum, nesterov))
+    )
 
 
 def adam(

@@ -30,8 +30,11 @@ def test_adam_is_the_formula_with_both_epsilons():
     [
         (OPTIMIZERS["adam"](1e-2, 0.8, 0.99, 1e-4, 1e-5), optax.adam(1e-2, 0.8, 0.99, 1e-4, 1e-5)),
         (OPTIMIZERS["adamw"](1e-2, weight_decay=0.1), optax.adamw(1e-2, weight_decay=0.1)),
-        (OPTIMIZERS["sgd"](0.1), optax.sgd(0.1)),
-        (OPTIMIZERS["momentum"](0.1, 0.8, True), optax.sgd(0.1, 0.8, True)),
+        (OPTIMIZERS["sgd"](0.1), optax.chain(optax.add_decayed_weights(0.0), optax.sgd(0.1))),
+        (
+            OPTIMIZERS["momentum"](0.1, 0.8, True, 0.3),
+            optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.1, 0.8, True)),
+        ),
         (OPTIMIZERS["rmsprop"](1e-2, 0.8, centered=True), optax.rmsprop(1e-2, 0.8, centered=True, momentum=0.0)),
     ],
 )
@@ -54,6 +57,19 @@ def test_adamw_decays_by_rate_times_decay():
     params = jnp.array([2.0])
     updates, _ = tx.update(jnp.zeros(1), tx.init(params), params)
     assert float(updates[0]) == pytest.approx(-0.1 * 0.5 * 2.0)
+
+
+def test_weight_decay_is_added_to_the_gradient_before_the_momentum():
+    tx, p, g, trace = OPTIMIZERS["momentum"](0.1, 0.9, weight_decay=0.5), 2.0, 1.0, 0.0
+    params, state = jnp.array([p]), tx.init(jnp.array([p]))
+    for _ in range(3):
+        trace = 0.9 * trace + g + 0.5 * p
+        p -= 0.1 * trace
+        updates, state = tx.update(jnp.array([g]), state, params)
+        params = params + updates
+    assert float(params[0]) == pytest.approx(p)
+    updates, _ = OPTIMIZERS["sgd"](0.1, weight_decay=0.5).update(jnp.array([1.0]), state, jnp.array([2.0]))
+    assert float(updates[0]) == pytest.approx(-0.2)
 
 
 def progress(factor, steps, task=0, start=0):

@@ -25,7 +25,8 @@ def predictions(network, objective):
     The update is `snapshot.updates`, which the optimizer would make of the gradient on all evaluation inputs, and the
     inputs are the same: what moves is what was learned from. It is not applied to the learner.
 
-    All three are [] float32. The first two are NaN for real-valued targets, and where a score is NaN.
+    All three are [] float32. The first two are NaN for real-valued targets, and where a score is NaN; classes that do
+    not exist yet, by "classes" [B, C] in the batch, have no part in them.
 
     Args:
       network: evaluates the inputs once more, with `train=False`.
@@ -46,13 +47,16 @@ def predictions(network, objective):
         params = optax.apply_updates(learner.variables.params, snapshot.updates)
         after, _ = network.apply(key, learner.variables._replace(params=params), batch["x"], False)
         old, new = objective.predict(snapshot.outputs), objective.predict(after)
+        moved = weighted_mean(jnp.abs(new - old), batch["weight"])
+        if "classes" in batch:
+            old, new = (jnp.where(batch["classes"], scores, -jnp.inf) for scores in (old, new))
         entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(old)), -1)  # [B, ...]
         changed = jnp.where(jnp.isnan(old + new).any(-1), jnp.nan, jnp.argmax(old, -1) != jnp.argmax(new, -1))
         classes = jnp.issubdtype(batch["y"].dtype, jnp.integer)
         return state, {
             "prediction_entropy": weighted_mean(entropy, batch["weight"]) if classes else jnp.float32(jnp.nan),
             "churn": weighted_mean(changed, batch["weight"]) if classes else jnp.float32(jnp.nan),
-            "churn_distance": weighted_mean(jnp.abs(new - old), batch["weight"]),
+            "churn_distance": moved,
         }
 
     names = ("prediction_entropy", "churn", "churn_distance")

@@ -20,10 +20,10 @@ def _learner(params=0.0):
     return Learner(Variables(jnp.asarray(params), {}), ())
 
 
-def _predictions(x, update, y=None, weight=None):
+def _predictions(x, update, y=None, weight=None, **more):
     x = jnp.asarray(x, jnp.float32)
     y = jnp.zeros(len(x), jnp.int32) if y is None else y
-    batch = {"x": x, "y": y, "weight": jnp.ones(len(x)) if weight is None else jnp.asarray(weight)}
+    batch = {"x": x, "y": y, "weight": jnp.ones(len(x)) if weight is None else jnp.asarray(weight), **more}
     learner = _learner([0.0] * x.shape[1])
     outputs, _ = NETWORK.apply(None, learner.variables, x, False)
     seen = Snapshot(Clock(0, 0, 0), None, batch, outputs, updates=jnp.asarray(update))
@@ -47,6 +47,13 @@ def test_churn_is_what_one_update_changes():
     assert got["churn"] == 0.25 and got["churn_distance"] == pytest.approx(0.25)  # the second input; half of the scores
     assert _predictions(x, [0.0, 0.5], weight=[1.0, 1.0, 0.0, 0.0])["churn"] == 0.5
     assert _predictions(x, [0.0, 0.0])["churn"] == 0.0
+
+
+def test_classes_that_have_not_come_have_no_part():
+    exist = {"classes": jnp.array([[True, True, False]])}
+    got = _predictions([[0.0, 0.0, 9.0]], [0.0, 1.0, -20.0], **exist)
+    assert got["prediction_entropy"] == pytest.approx(np.log(2)) and got["churn"] == 1.0  # the second one wins
+    assert _predictions([[1.0, 0.0, 0.0]], [0.0, 0.0, 9.0], **exist)["churn"] == 0.0
 
 
 def test_without_classes_only_the_distance_is_known():
