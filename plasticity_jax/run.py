@@ -22,7 +22,7 @@ from plasticity_jax.host.progress import Progress
 from plasticity_jax.host.results import Results
 from plasticity_jax.keys import for_seeds
 from plasticity_jax.measuring import Measuring
-from plasticity_jax.train import online_dims
+from plasticity_jax.online import online_dims
 
 __all__ = ["Job", "load_data", "prepare", "run", "sweep"]
 

@@ -1,21 +1,16 @@
-"""ONE run of supervised training on a stream of tasks: pure functions, a scan inside.
-
-Letters: S optimizer steps of a segment, P parts of it.
-"""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""ONE run of supervised training on a stream of tasks: pure functions, a scan inside."""
 
 import jax
 import jax.numpy as jnp
 
 from plasticity_jax import tree
 from plasticity_jax.base import Clock, Intervention, Snapshot, Trainer, TrainState
+from plasticity_jax.early_stopping import KEEP_LAST, keep_best
 from plasticity_jax.keys import Purpose, for_step
-from plasticity_jax.learn import accuracy, first_learner, learn, weighted_mean
-from plasticity_jax.schedule import when
+from plasticity_jax.learn import first_learner, learn
+from plasticity_jax.online import online
 
-__all__ = ["online_dims", "supervised"]
+__all__ = ["supervised"]
 
 
 def supervised(
@@ -26,8 +21,7 @@ def supervised(
     segment_steps,
     intervention=Intervention(),  # noqa: B008 - an immutable record
     early_stopping=False,
-    parts=10,
-    plasticity_every=100,
+    **online_settings,
 ):
     """A Trainer for supervised learning.
 
@@ -41,24 +35,19 @@ def supervised(
       early_stopping: score the network on the stream's validation split after each segment; the best one of a task, the
         first of several, is measured at its end and goes on into the next. The states of the optimizer and of the
         interventions go on as they are. Dohare et al. 2024 (CIFAR-100) score after each epoch.
-      parts: P; the segment is cut into so many parts, as equal as whole steps allow, for the curves inside it.
-      plasticity_every: every so many steps the loss on the batch is taken again after the update; 0: never.
+      **online_settings: `parts` and `plasticity_every` of `online.online`.
 
     Returns:
-      Trainer. `run_segment` reports, of examples before the update that they cause, NaN for a run that had diverged:
-      `online_loss` and `online_accuracy`, means over the segment; `online_loss_curve` and `online_accuracy_curve` [P],
-      means over each part. And `online_plasticity`, the mean of clip(1 - after / max(before, 1e-8), 0, 1) over the
-      steps at which the batch's loss is taken before and after the update, with the same key and in training mode
-      (UPGD, Elsayed and Mahmood 2024, arXiv 2404.00781); NaN where it is never taken. `snapshot` holds the
-      evaluation inputs of the task in `batch`, those of its test set in `batch["test"]`, and the update that the
-      optimizer would make of the gradient on all of them.
+      Trainer. `run_segment` reports what `online.online` measures. `snapshot` holds the evaluation inputs of the task
+      in `batch`, those of its test set in `batch["test"]`, and the update that the optimizer would make of the gradient
+      on all of them.
 
     Raises:
       ValueError: early stopping on a stream without a validation split.
     """
     learning = learn(network, objective, optimizer, intervention)
-    ends = [round(segment_steps * (part + 1) / parts) for part in range(parts)]
-    keep = _keep_best(network, objective, stream) if early_stopping else _KEEP_LAST
+    watch = online(network, objective, segment_steps, **online_settings)
+    keep = keep_best(network, objective, stream) if early_stopping else KEEP_LAST
 
     def init(key, data):
         source = stream.init(key, data)
@@ -89,28 +78,16 @@ def supervised(
             batch = stream.sample(key, state.source, data, now - clock.start)
             snapshot = Snapshot(clock._replace(step=now), state.initial, batch)
             states, learner, snapshot = learning.step(state.key, states, learner, snapshot)
-            scores = objective.predict(snapshot.outputs)
-            online = {"loss": snapshot.loss, "accuracy": accuracy(scores, batch)}
-            if plasticity_every:
-                due = now % plasticity_every == 0
-                online["plasticity"] = when(due, gained, jnp.float32(jnp.nan), learner.variables, state.key, snapshot)
-            return tree.ravel((states, learner)), (online, jnp.sum(batch["weight"]))
+            return tree.ravel((states, learner)), watch.step(state.key, learner, snapshot)
 
         steps = clock.step + jnp.arange(segment_steps)
         # vectors are carried from step to step: on CPUs, loops over rows of odd length take more than twice as long
-        last, (online, weight) = jax.lax.scan(step, tree.ravel(first), steps)
+        last, found = jax.lax.scan(step, tree.ravel(first), steps)
         states, learner = tree.unravel(last, first)
-        finite = jnp.isfinite(online["loss"]).all() & jnp.isfinite(tree.norm(learner.variables.params))
+        finite = jnp.isfinite(found["loss"]).all() & jnp.isfinite(tree.norm(learner.variables.params))
         diverged = state.diverged | ~finite
         new = keep.score(state._replace(learner=learner, interventions=states, diverged=diverged), data)
-        return _keep_diverged(state, new, diverged), _segment_means(state.diverged, weight, online, ends)
-
-    def gained(_, variables, key, snapshot):
-        """How much of the batch's loss the update took away, 0 to 1."""
-        key, batch = for_step(key, Purpose.NETWORK, snapshot.clock.step), snapshot.batch
-        outputs, _ = network.apply(key, variables, batch["x"], True)
-        after = weighted_mean(objective.loss(outputs, batch), batch["weight"])
-        return jnp.clip(1.0 - after / jnp.maximum(snapshot.loss, 1e-8), 0.0, 1.0)
+        return _keep_diverged(state, new, diverged), watch.segment(state.diverged, found)
 
     def snapshot(state, data, clock):
         batch = stream.evaluate(state.source, data, "train")
@@ -123,60 +100,6 @@ def supervised(
         return seen._replace(clock=clock)
 
     return Trainer(init, advance, run_segment, snapshot, stream.steps, keep.finish)
-
-
-class _Keep(NamedTuple):
-    """Which network of a task is measured at its end and goes on into the next."""
-
-    begin: Callable  # (learner) -> best        at the beginning of a task
-    score: Callable  # (state, data) -> state   after each segment
-    finish: Callable  # (state) -> state
-
-
-_KEEP_LAST = _Keep(lambda learner: (), lambda state, data: state, lambda state: state)
-
-
-def _keep_best(network, objective, stream):
-    """The network with the highest accuracy on the validation split; the first of several."""
-    if "validation" not in stream.splits:
-        raise ValueError(
-            f"early_stopping=True, but the stream has no validation images, only {' and '.join(stream.splits)}: choose "
-            "a stream that holds some out, such as class_incremental with validation=50."
-        )
-
-    def score(state, data):
-        batch, variables = stream.evaluate(state.source, data, "validation"), state.learner.variables
-        outputs, _ = network.apply(for_step(state.key, Purpose.MEASURE), variables, batch["x"], False)
-        reached = accuracy(objective.predict(outputs), batch)
-        is_better = reached > state.best[0]  # never where it is NaN
-        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), (reached, variables), state.best)
-        return state._replace(best=best)
-
-    def finish(state):
-        return state._replace(learner=state.learner._replace(variables=state.best[1]))
-
-    return _Keep(lambda learner: (jnp.float32(-1.0), learner.variables), score, finish)
-
-
-def online_dims(segments, parts=10):
-    """Name -> {dimension: labels} after (run, task) of what `run_segment` reports."""
-    whole, curve = {"segment": segments}, {"segment": segments, "part": parts}
-    names = {"online_loss": whole, "online_accuracy": whole, "online_plasticity": whole}
-    return names | {"online_loss_curve": curve, "online_accuracy_curve": curve}
-
-
-def _segment_means(diverged, weight, online, ends):
-    """Means over the examples of a segment; a run that had diverged before has none: what it computed is dropped."""
-
-    def mean(name, part=slice(None)):
-        return jnp.vdot(online[name][part], weight[part]) / jnp.sum(weight[part])
-
-    means = {f"online_{name}": mean(name) for name in ("loss", "accuracy")}
-    means["online_plasticity"] = jnp.nanmean(online.get("plasticity", jnp.full(1, jnp.nan)))
-    parts = [slice(*bounds) for bounds in zip([0, *ends], ends, strict=False)]
-    for name in ("loss", "accuracy"):
-        means[f"online_{name}_curve"] = jnp.stack([mean(name, part) for part in parts])  # [P]
-    return {name: jnp.where(diverged, jnp.nan, value) for name, value in means.items()}
 
 
 def _keep_diverged(old, new, diverged):

@@ -14,7 +14,7 @@ import pytest
 from plasticity_jax.base import Intervention
 from plasticity_jax.build import COSTLY
 from plasticity_jax.diagnostics import DIAGNOSTICS
-from plasticity_jax.train import online_dims
+from plasticity_jax.online import online_dims
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 SETTINGS = {  # quick ones, and a threshold that some of 4 units are below
