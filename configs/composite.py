@@ -11,13 +11,24 @@ targets, and gives no sizes: all numbers are our choice.
     python scripts/report.py results/composite
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks of 4,000 steps (64
-epochs) and takes a few minutes on 2 cores; `:paper` stands for the source's 20 tasks on CIFAR-10,
-with 50,000 steps each, and has not been run.
+epochs) and takes 8 to 12 minutes on 2 cores that are busy with other work; `:paper` stands for the source's 20 tasks on
+CIFAR-10, with 50,000 steps each, and has not been run.
 
 Variants: `plain`; `layer_norm` before each activation; `adamw` with decoupled weight decay 1e-2. Nothing was tuned on
 these numbers.
 
-Expect: not measured yet.
+Expect of `:laptop`, real MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
+
+    variant     explained variance, task 1   task 6           change           final loss, task 1   task 6
+    plain       0.963 ± 0.008                0.240 ± 0.213   -0.723 ± 0.221    0.003 ± 0.001        0.068 ± 0.019
+    layer_norm  0.967 ± 0.018                0.880 ± 0.016   -0.087 ± 0.012    0.003 ± 0.002        0.011 ± 0.001
+    adamw       0.957 ± 0.008                0.191 ± 0.151   -0.766 ± 0.153    0.004 ± 0.001        0.073 ± 0.014
+
+The plain variant loses three quarters of what it could fit, in five tasks of which each changes a fifth of the labels.
+Two things grow with it: dead units in the first layer (28%, in the end 61%) and units in the second that are positive
+on all images, thus linear (0, in the end 20%). Weight decay of 1e-2 changes neither. Layer norm, with 12% of linear
+units from the start and hardly a dead one, declines slowly. The variance of one-hot labels is small, 0.09 in each
+value, hence the small losses.
 """
 
 from ml_collections import ConfigDict
