@@ -180,7 +180,7 @@ class _Session:
     def _restore(self):
         """The newest checkpoint, or the beginning; numbers that are ahead of it are taken back."""
         job, programs = self.job, self.job.programs
-        first = jax.eval_shape(programs.init, job.settings, job.keys, job.data)
+        first = programs.init.trace(job.settings, job.keys, job.data).out_info
         found = self.checkpoints.restore(_content(*first, _clock(0, 0, 0)))
         if found is None and self.status.task:
             raise folder.FolderError(
@@ -307,10 +307,12 @@ def _dims(job):
     """Name -> {dimension: labels} of every array of the results; shapes come from the programs themselves."""
     plan = job.plan
     segments = max(plan.lengths) // plan.segment_steps
-    clock, names = _clock(0, 0, 0), tuple(plan.every)
-    states, memory = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
-    jax.eval_shape(job.programs.run_segment, job.settings, states, job.data, clock)
-    jax.eval_shape(lambda *a: job.programs.measure(*a, names), job.settings, states, memory, job.data, clock)
+    clock = _clock(0, 0, 0)
+    # all are traced as they will be called, so that it need not be done again
+    states, memory = runs.placed(job.mesh, job.programs.init.trace(job.settings, job.keys, job.data).out_info)
+    job.programs.run_segment.trace(job.settings, states, job.data, clock)
+    for name in plan.every:
+        job.programs.measure.trace(job.settings, states, {name: memory[name]}, job.data, clock, (name,))
     dims = online_dims(segments, plan.config["online"]["parts"])
     point = {path: float(values[0]) for path, values in plan.settings.items()}
     for name, diagnostic in plan.make(point).diagnostics.items():
@@ -333,7 +335,7 @@ def _record_environment(workdir, job):
     path, now = workdir / "environment.json", environment.describe()
     found = folder.read_json(path)
     if found is None:
-        params = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)[0].learner.variables.params
+        params = job.programs.init.trace(job.settings, job.keys, job.data).out_info[0].learner.variables.params
         layers = {name: size // len(job.plan.seeds) for name, size in tree.size_by_layer(params).items()}
         facts = {"parameters": sum(layers.values()), "layers": layers, "classes": job.plan.spec["classes"]}
         found = {**now, "runs_per_batch": job.runs_per_batch, **facts, "resumed": []}

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from plasticity_jax.base import Clock, Programs
 from plasticity_jax.keys import Purpose, for_step
 
-__all__ = ["batch_size", "place", "programs", "replicate", "runs_mesh"]
+__all__ = ["batch_size", "place", "placed", "programs", "replicate", "runs_mesh"]
 
 MEMORY_SHARE = 0.6  # of an accelerator's memory, for the runs that are trained at once
 
@@ -31,12 +31,17 @@ def runs_mesh(runs, devices=0):
 
 def place(mesh, states):
     """Put [R, ...] leaves on the mesh, run by run where the runs divide evenly, else a copy on each device."""
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, _layout(mesh, leaf)), states)
 
-    def put(leaf):
-        even = leaf.shape[0] % mesh.size == 0
-        return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec("run") if even else PartitionSpec()))
 
-    return jax.tree.map(put, states)
+def placed(mesh, shapes):
+    """The shapes of what `place` returns, layout included, from shapes alone."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_layout(mesh, x)), shapes)
+
+
+def _layout(mesh, leaf):
+    even = leaf.shape[0] % mesh.size == 0
+    return NamedSharding(mesh, PartitionSpec("run") if even else PartitionSpec())
 
 
 def replicate(mesh, data):

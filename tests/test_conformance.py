@@ -120,19 +120,24 @@ def slowly(names, *slow):
     return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
 
 
+QUICK_STREAMS = ("class_incremental", "composite", "random_labels")
+
+
+@pytest.mark.parametrize("name", slowly(STREAMS, *(name for name in STREAMS if name not in QUICK_STREAMS)))
+def test_streams_jit_vmap_trace(name):
+    data, member = arrays(), stream(name)
+
+    def steps(key):
+        state = member.init(key, data)
+        batches = [member.sample(for_step(key, Purpose.BATCH, i), state, data, jnp.int32(i)) for i in (0, 3)]
+        after = member.advance(for_step(key, Purpose.TASK, 1), state, data)
+        return state, batches, after, [member.evaluate(after, data, split) for split in ("train", "test")]
+
+    conforms(steps)
+
+
 @pytest.mark.parametrize("name", STREAMS)
 class TestStreams:
-    def test_jit_vmap_trace(self, name):
-        data, member = arrays(), stream(name)
-
-        def steps(key):
-            state = member.init(key, data)
-            batches = [member.sample(for_step(key, Purpose.BATCH, i), state, data, jnp.int32(i)) for i in (0, 3)]
-            after = member.advance(for_step(key, Purpose.TASK, 1), state, data)
-            return state, batches, after, [member.evaluate(after, data, split) for split in ("train", "test")]
-
-        conforms(steps)
-
     def test_state_keeps_its_structure(self, name):
         data, member = arrays(), stream(name)
         state = member.init(two_keys()[0], data)
@@ -281,7 +286,7 @@ def situations():
 
 @pytest.mark.parametrize(
     "name",
-    slowly(DIAGNOSTICS, "gradient_covariance", "landscape", "ntk", "probe_labels", "probe_offset", "spectrum"),
+    slowly(DIAGNOSTICS, "gradient_covariance", "landscape", "ntk", "probe", "probe_labels", "probe_offset", "spectrum"),
 )
 class TestDiagnostics:
     def member(self, name, member_network=None):

@@ -99,7 +99,7 @@ def test_a_diagnostic_inside_tasks_and_what_measuring_costs(undisturbed, tmp_pat
     np.testing.assert_array_equal(dead.isel(task=1, segment=2), once.isel(task=1))
     costs = read(tmp_path / "parts", "costs")
     assert {name: cost.get("measurements") for name, cost in costs.items()} == {
-        "training": None, "performance": 3, "weights": 3, "units": 2
+        "training": None, "performance": 3, "weights": 3, "units": 2, "shift": 3
     }  # fmt: skip
     forward = 2 * 32 * (16 * 8 + 8 * 4)  # units read the forward pass of each of 3 runs
     assert costs["units"]["gflop"] >= 3 * forward / 1e9 and costs["training"] | {"seconds": 0} == {
