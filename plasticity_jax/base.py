@@ -94,6 +94,7 @@ class Stream(NamedTuple):
     outputs: int = 0  # classes or values to predict; 0: the classes of the data
     input_shape: tuple = ()  # of one input; (): that of the data's images
     splits: tuple = ("train", "test")  # what can be evaluated; some have a "validation" as well
+    examples: int = 0  # training examples of the first task, where `evaluate` may fill up; 0: as many as it returns
 
 
 class Learner(NamedTuple):

@@ -49,7 +49,7 @@ DEFAULTS = {
     "seeds": 8,
     "first_seed": 0,
     "tasks": 10,
-    "memory_gb": 1.0,  # what measuring may take on a device beside states and data: diagnostics work in parts for it
+    "memory_gb": 1.0,  # what measuring may take for each run beside its state: costly diagnostics work in parts for it
     "early_stopping": False,  # the best network of a task on its validation images goes on, scored every segment
     "segment_steps": 0,  # optimizer steps of one compiled segment; 0: the longest that divides every task, <= 10,000
     "data": {"name": "digits", "dir": ""},

@@ -44,6 +44,8 @@ def keep_best(network, objective, stream):
 
     def score(state, data):
         batch, variables = stream.evaluate(state.source, data, "validation"), state.learner.variables
+        if not jnp.issubdtype(batch["y"].dtype, jnp.integer):
+            raise ValueError("early_stopping=True, but the stream has real-valued targets: there is no accuracy.")
         outputs, _ = network.apply(for_step(state.key, Purpose.MEASURE), variables, batch["x"], False)
         reached = accuracy(objective.predict(outputs), batch)
         is_better = reached > state.best[0]  # never where it is NaN

@@ -254,7 +254,7 @@ class _Session:
         """Write the numbers of a task that has ended, then the checkpoint: it is never ahead of them."""
         metrics = {**self.measured, "diverged": jax.device_get(self.states.diverged)}
         self.results.write(self.task, {"diverged": metrics["diverged"]})
-        self.write_log(self.step, {**jax.tree.map(lambda *a: np.mean(a, 0), *self.online), **metrics})
+        self.write_log(self.step, {**jax.tree.map(_mean, *self.online), **metrics})
         self._save()
         self.task, self.online, self.measured = self.task + 1, [], {}
         self.report("running")
@@ -293,6 +293,12 @@ class _Status:
         seconds = round(self._before_s + time.monotonic() - self._begun, 1)
         self._content |= changes
         folder.write_json(self._path, {"state": state, "seconds": seconds, **self._content})
+
+
+def _mean(*segments):
+    """The mean over segments, of those that have a number: nothing is looked at in some."""
+    counts = np.isfinite(segments).sum(0)
+    return np.where(counts, np.nansum(segments, 0) / np.maximum(counts, 1), np.nan)
 
 
 def _content(states, diagnostics, clock):

@@ -14,6 +14,7 @@ from small_runs import CONFIG, config, numbers, states
 from plasticity_jax.base import Intervention, Learner, Network, Outputs, Snapshot, Variables
 from plasticity_jax.diagnostics import copies, probe, probe_labels, probe_offset
 from plasticity_jax.diagnostics.copies import Size, _order, moments
+from plasticity_jax.flops import matrix_flops
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import first_learner
 from plasticity_jax.networks import HEADS, NETWORKS
@@ -81,7 +82,7 @@ class Job:
             losses.append(((np.asarray(predict(outputs(params, x))) - goal) ** 2).mean())
             rows = order[min(i, SIZE["steps"] - 1)]
             part = {"x": x[rows], "y": jnp.asarray(goal)[rows]}
-            updates, opt_state = update(gradient(params, part), opt_state, params, clock=clock(self.at + i, 2, self.at))
+            updates, opt_state = update(gradient(params, part), opt_state, params, clock=clock(i))
             params = optax.apply_updates(params, updates)
         return losses
 
@@ -151,10 +152,9 @@ def test_inputs_of_weight_0_count_nowhere():
     assert_close(*(apply(DRAWN, s, job.learner, job.snapshot)[1] for s in (state, other)))
 
 
-def test_large_multipliers_give_a_baseline_of_one_half():
-    x = jax.random.uniform(DRAWN, (500, SIDE, SIDE, 1))
-    y = Job().network.apply(None, Job().network.init(KEY), x, False)[0].y
-    assert float(jnp.var(jnp.sin(1e5 * y))) == pytest.approx(0.5, abs=0.05)
+def test_the_papers_multiplier_gives_a_baseline_of_one_half():
+    _, found = Job().probed(multiplier=1e5, inputs=20)
+    assert float(found["probe_baseline"]) == pytest.approx(0.5 * 19 / 20, abs=0.12)  # of 20 inputs
 
 
 def constant_network(values):
@@ -203,17 +203,49 @@ def test_gradient_hooks_and_no_others_are_run():
     assert (moved[:, 1:] != moved[:, :1]).all()
 
 
-def test_schedules_restart_with_the_probe_and_end_with_the_task():
+def test_schedules_begin_with_the_probe_and_end_with_the_first_task():
     """A task of 6 steps: the rate falls to 0 by then, and does not rise again in the steps that are left."""
-    cosine = SCHEDULES["cosine"](Horizon(4, lambda task: 6))
+    cosine = SCHEDULES["cosine"](Horizon(4, lambda task: 6 + 10 * task))
     job = Job(optimizer=scheduled(optax.sgd(0.1), cosine))
-    job.snapshot = job.snapshot._replace(clock=clock(29, 2, 24))
-    _, found = job.probed(points=10)
-    curve = found["probe_curve"][0]
+    member = job.diagnostic(points=10)
+    state, apply = jax.jit(member.init)(KEY, job.first, job.start), jax.jit(member.apply)
+    early, late = (
+        apply(DRAWN, state, job.first, job.snapshot._replace(clock=now))[1] for now in (clock(), clock(29, 2))
+    )
+    curve = early["probe_curve"][0]
     assert (abs(np.diff(curve[:6])) > 0).all() and np.ptp(curve[6:]) == 0
+    assert_same(early, late)  # at every boundary alike
+    assert abs(float(late["plasticity_loss"])) < 1e-5
 
 
-def test_dropout_is_off_and_batch_statistics_move():
+def test_its_matrix_products_are_counted_step_by_step():
+    job = Job()
+
+    def flops(steps):
+        member = job.diagnostic(steps=steps)
+        state = jax.eval_shape(member.init, KEY, job.first, job.start)
+        return matrix_flops(jax.make_jaxpr(member.apply)(DRAWN, state, job.learner, job.snapshot))
+
+    nine, more = flops(9), flops(90)
+    forward = 2 * SIZE["batch"] * (SIDE * SIDE * 8 + 8 * CLASSES)
+    assert more - nine >= 81 * 2 * 2 * 2 * forward  # two targets, two states, forwards and backwards
+
+
+def test_a_copy_learns_without_dropout():
+    """A network that would drop everything, if it were given a key."""
+    job = Job()
+    inner = job.network.apply
+
+    def apply(key, variables, x, train):
+        outputs, stats = inner(key, variables, x, train)
+        return (outputs if key is None else outputs._replace(y=outputs.y * jnp.nan)), stats
+
+    expected = job.probed()[1]
+    job.network = job.network._replace(apply=apply)
+    assert_close(job.probed()[1], expected)
+
+
+def test_without_a_key_dropout_is_off_and_batch_statistics_move():
     small = {"patch": 2, "dim": 4, "feedforward": 4, "heads": 1, "dropout": 0.9}
     vit = NETWORKS["vit"]((SIDE, SIDE, 1), CLASSES, **small)
     variables, x = jax.jit(vit.init)(KEY), jax.random.uniform(DRAWN, (4, SIDE, SIDE, 1))
@@ -238,7 +270,8 @@ def test_random_labels_are_memorised():
     [
         (probe, "linear", {"inputs": 21}, r"inputs=21, but the stream evaluates 20 inputs"),
         (probe, "linear", {"batch": 15}, r"batch=15, but probe\.inputs=14"),
-        (probe, "linear", {"points": 11}, r"points=11, but it must lie between 2 and 10"),
+        (probe, "linear", {"points": 11}, r"points=11 and probe\.steps=9.*must divide"),
+        (probe, "linear", {"points": 1}, r"points=1"),
         (probe, "linear", {"targets": 0}, r"targets=0"),
         (probe, "linear", {"multiplier": 0.0}, r"multiplier=0\.0"),
         (probe_offset, "two_hot", {"offset": -1.5}, r"range of 3, but the targets span 3\.5: set head\.low and"),

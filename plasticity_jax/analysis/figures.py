@@ -206,7 +206,7 @@ def _curve(group, variable, layer=None):
             return None
         values = values.sel(layer=layer)
     if "segment" in values.dims:
-        values = values.mean("segment") if variable.startswith("online_") else values.ffill("segment").isel(segment=-1)
+        values = values.mean("segment")
     measured = np.flatnonzero(np.isfinite(values).any("run"))  # some diagnostics skip tasks
     return values.isel(task=measured).transpose("run", "task") if len(measured) else None
 

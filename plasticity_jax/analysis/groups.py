@@ -41,10 +41,15 @@ class Group(NamedTuple):
         return self.data.sizes.get("run", 0)
 
     def values(self, name):
-        """One metric of the tasks done, or None where it was not measured or is NaN throughout."""
+        """One metric of the tasks done, or None where it was not measured or is NaN throughout.
+
+        What was measured inside tasks is taken at their ends; online metrics keep their segments.
+        """
         if name not in self.data or not self.done:
             return None
         values = self.data[name].isel(task=slice(0, self.done))
+        if "segment" in values.dims and not name.startswith("online_"):
+            values = _last_segment(values)
         return values if bool(np.isfinite(values).any()) else None
 
 
@@ -139,6 +144,13 @@ def _excluded(dataset):
         if i < dataset.sizes["run"] and not reasons.get(int(i), "").startswith("diverged"):
             reasons[int(i)] = "diverged"
     return dict(sorted(reasons.items()))
+
+
+def _last_segment(values):
+    """The last number along `segment`: tasks differ in length, and some are measured at their ends only."""
+    known = np.isfinite(values)
+    last = (known * np.arange(1, values.sizes["segment"] + 1)).argmax("segment")
+    return values.isel(segment=last).drop_vars("segment", errors="ignore")
 
 
 def _finite(dataset):

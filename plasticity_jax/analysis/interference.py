@@ -73,6 +73,7 @@ def draw(groups):
 
 def _matrices(group):
     """{task: [k, k]} of the first run that counts, in the first and in the last task that was measured."""
-    values = group.values(NAME).isel(run=0).transpose("task", "example", "other")
+    values = group.values(NAME).transpose("run", "task", "example", "other")
+    values = values[int(np.flatnonzero(np.isfinite(values).any(("task", "example", "other")))[0])]
     tasks = np.flatnonzero(np.isfinite(values).any(("example", "other")))
     return {int(task): values.values[task] for task in sorted({*tasks[:1], *tasks[-1:]})}

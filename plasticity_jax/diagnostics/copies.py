@@ -1,9 +1,9 @@
 """Copies of a network that are fitted to targets: what all plasticity probes share.
 
 A copy learns as the network does: its optimizer, its `gradients` hooks with their states, statistics of the batch where
-a norm has them; but no dropout and no other hook. The clock goes on as if a new task began, so that a schedule which
-restarts with the task restarts. Letters: T targets, n probe inputs, B examples of a batch, K predicted values, M
-moments of a fit.
+a norm has them; but no dropout and no other hook. Its clock begins at 0, as that of the run did, so that a fit has the
+same learning rates at every boundary and a network that did not change scores the same. Letters: T targets, n probe
+inputs, B examples of a batch, K predicted values, M moments of a fit.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from plasticity_jax import check, tree
 from plasticity_jax.base import Array, Clock, Intervention, Outputs, Snapshot
@@ -67,7 +66,6 @@ def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, 
     check.fixed("memory_gb", memory_gb)
     without_dropout = network._replace(apply=lambda key, *rest: network.apply(None, *rest))
     learning = learn(without_dropout, objective, optimizer, Intervention(gradients=intervention.gradients))
-    ends = jnp.array(moments(size))
 
     def fit(key, order, target, data, learner, snapshot):
         """{name: [M]}."""
@@ -75,27 +73,31 @@ def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, 
         def outputs_of(learner):
             return evaluated(network, learner.variables, data["x"], size.batch)
 
-        def step(i, carry):
-            clock = Clock(snapshot.clock.step + i, snapshot.clock.task, snapshot.clock.step)
-            seen = Snapshot(clock, snapshot.initial, jax.tree.map(lambda a: a[order[i]], data))
+        def step(carry, now):
+            i, rows = now
+            clock = Clock(i, jnp.int32(0), jnp.int32(0))
+            seen = Snapshot(clock, snapshot.initial, jax.tree.map(lambda a: a[rows], data))
             _, new, _ = learning.step(key, snapshot.interventions, tree.unravel(carry, learner), seen)
-            return tree.ravel(new)
+            return tree.ravel(new), None
 
-        def stretch(carry, between):
-            carry = jax.lax.fori_loop(*between, step, carry)
+        def stretch(carry, steps):
+            carry, _ = jax.lax.scan(step, carry, steps)
             return carry, measure(outputs_of(tree.unravel(carry, learner)), data)
 
         before = outputs_of(learner)
         data = {**data, "y": wanted(target, before, data["weight"])}
         # vectors are carried from step to step, as in train.py
-        _, later = jax.lax.scan(stretch, tree.ravel(learner), (ends[:-1], ends[1:]))
+        stretches = jax.tree.map(
+            lambda a: a.reshape(size.points - 1, -1, *a.shape[1:]), (jnp.arange(size.steps), order)
+        )
+        _, later = jax.lax.scan(stretch, tree.ravel(learner), stretches)
         return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), measure(before, data), later)
 
     def over_targets(fit_one, state, learner):
         """fit_one(key, order, target) for each target, in the same order of examples: {name: [T, M]}."""
         order = _order(for_step(state.key, Purpose.BATCH), size)
         at_once = _at_once(memory_gb, network, learner, state.data["x"], size)
-        targets = (keys(state.key, size.targets), state.targets)
+        targets = (keys(for_step(state.key, Purpose.TASK), size.targets), state.targets)
         return jax.lax.map(lambda pair: fit_one(pair[0], order, pair[1]), targets, batch_size=at_once)
 
     def init(key, learner, snapshot):
@@ -146,7 +148,7 @@ def moments(size):
     >>> moments(Size(targets=1, steps=10, inputs=8, batch=4, points=3))
     (0, 5, 10)
     """
-    return tuple(np.round(np.linspace(0, size.steps, size.points)).astype(int).tolist())
+    return tuple(range(0, size.steps + 1, size.steps // (size.points - 1)))
 
 
 def keys(key, count):

@@ -26,7 +26,8 @@ def forgetting(network, objective, horizon, groups: int = 0):
 
     "Right after" is the first measurement at the end of task g or later. Forgetting is negative where the accuracy now
     is the best so far. All are float32 and NaN where the stream does not say to which task an example belongs, for a
-    task without examples of weight > 0, and, the last two, in the first task.
+    task without examples of weight > 0, and, the last two, in the first task. An earlier task without test inputs now
+    does not count.
 
     Args:
       network: evaluates the test inputs, with `train=False`.
@@ -58,14 +59,14 @@ def forgetting(network, objective, horizon, groups: int = 0):
     def apply(key, state, learner, snapshot):
         test, task = snapshot.batch["test"], snapshot.clock.task
         now = accuracies(key, learner, test) if "task" in test else jnp.full(len(tasks), jnp.nan)
-        earlier = (tasks < task) & ~jnp.isnan(state["best"])
+        earlier = (tasks < task) & ~jnp.isnan(state["best"]) & ~jnp.isnan(now)
         metrics = {
             "accuracy_by_task": now,
             "forgetting": jnp.mean(state["best"] - now, where=earlier),
             "backward_transfer": jnp.mean(now - state["learned"], where=earlier),
         }
         met = jnp.where(tasks <= task, now, jnp.nan)
-        learned = jnp.where(jnp.isnan(state["learned"]), met, state["learned"])
+        learned = jnp.where(jnp.isnan(state["learned"]) | (tasks == task), met, state["learned"])
         return {"best": jnp.fmax(state["best"], met), "learned": learned}, metrics
 
     dims = {"accuracy_by_task": {"group": range(len(tasks))}, "forgetting": {}, "backward_transfer": {}}

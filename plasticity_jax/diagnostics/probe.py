@@ -27,7 +27,7 @@ def probe(
     inputs: int = 2_048,
     batch: int = 512,
     multiplier: float = 1e5,
-    points: int = 20,
+    points: int = 21,
 ):
     """The plasticity of Lyle et al. 2023 (arXiv 2303.01486), equations 4 and 5: P(theta) = b - E_g[loss after a fit].
 
@@ -185,10 +185,14 @@ def _checked(name, stream, spec, size):
     """The sizes of a probe, or a ValueError for those that do not go together."""
     for setting, value in size._asdict().items():
         check.whole(f"{name}.{setting}", value, low=2 if setting == "points" else 1)
-    check.between(f"{name}.points", size.points, 2, size.steps + 1)
+    if size.steps % (size.points - 1):
+        raise ValueError(
+            f"{name}.points={size.points} and {name}.steps={size.steps}, but moments are at equal distances, the first "
+            "step and the last included: points - 1 must divide steps."
+        )
     data = {split: spec[split] for split in ("train", "test")}
     seen = jax.eval_shape(lambda data: stream.evaluate(stream.init(jax.random.key(0), data), data, "train"), data)
-    available = seen["weight"].shape[0]
+    available = min(seen["weight"].shape[0], stream.examples or seen["weight"].shape[0])
     if size.inputs > available:
         raise ValueError(
             f"{name}.inputs={size.inputs}, but the stream evaluates {available} inputs of a task: choose at most that "

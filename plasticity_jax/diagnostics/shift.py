@@ -28,7 +28,8 @@ def shift(network):
       network: its wiring names the layers.
 
     Returns:
-      A Diagnostic with two metrics of dimension layer, whose state is m and s. It costs no pass of its own.
+      A Diagnostic with two metrics of dimension layer, whose state is m and s.
+      It costs no pass beside those of the snapshot.
 
     Lyle et al. 2024 (arXiv 2402.18762) show histograms of m over the units after a change of task and give no scalar:
     the two numbers are ours.

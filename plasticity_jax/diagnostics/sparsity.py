@@ -25,7 +25,8 @@ def sparsity(network):
       network: its wiring names the hidden layers; those with a parameter called "kernel" have gradients.
 
     Returns:
-      A Diagnostic with three metrics of dimension layer. It costs no pass of its own.
+      A Diagnostic with three metrics of dimension layer.
+      It costs no pass beside those of the snapshot.
 
     Plasticine (arXiv 2504.17490) calls 1 - activation_sparsity the fraction of active units.
 

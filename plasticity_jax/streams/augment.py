@@ -6,12 +6,13 @@ Letters: B examples of a batch, H, W, C height, width, channels.
 import jax
 import jax.numpy as jnp
 
-__all__ = ["augment"]
+__all__ = ["PAD", "augment"]
 
+PAD = 4  # pixels
 FLIP, CROP, ROTATION = range(3)  # what the key is folded with
 
 
-def augment(key, x, pad: int = 4, degrees: float = 15.0):
+def augment(key, x, pad: int = PAD, degrees: float = 15.0):
     """Each image flipped left to right or not, then shifted, then rotated, as in the CIFAR-100 of Dohare et al. 2024.
 
     The shift is a crop of H x W out of the image reflected by `pad` pixels at its borders, every place equally likely.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.streams import subsets
+from plasticity_jax.streams.augment import PAD
 from plasticity_jax.streams.augment import augment as augmented
 
 __all__ = ["class_incremental"]
@@ -95,4 +96,9 @@ def class_incremental(
     )
     change = augmented if augment else None
     examples = lambda task: new * growth(task)  # noqa: E731
-    return subsets.subset_stream(spec, kind, length, examples, batch, order, mean, std, evaluation, augment=change)
+    stream = subsets.subset_stream(spec, kind, length, examples, batch, order, mean, std, evaluation, augment=change)
+    if augment and min(spec["train"]["x"].shape[1:3]) <= PAD:
+        raise ValueError(
+            f"augment=True shifts images by up to {PAD} pixels: they must be larger, or set augment=False."
+        )
+    return stream

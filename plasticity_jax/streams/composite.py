@@ -73,6 +73,9 @@ def compose(spec, steps, changes):
     if not changes:
         raise ValueError(f"changes is empty: name one or more of {', '.join(CHANGES)}.")
     parts = {name: _part(name, changes[name], {"spec": spec, "steps": steps}) for name in sorted(changes)}
+    kinds = [{"name": name, **changes[name]}["name"] for name in parts]
+    if "draw_labels" in kinds and "permute_labels" in kinds[: kinds.index("draw_labels")]:
+        raise ValueError("changes: draw_labels replaces the labels that permute_labels made before it, by name.")
     *before, last = parts
     for name in before:
         if parts[name].outputs:

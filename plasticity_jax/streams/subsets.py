@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from plasticity_jax import check
 from plasticity_jax.base import Array, PyTree, Stream
@@ -22,6 +23,7 @@ __all__ = ["Grouped", "Share", "Subsets", "draw_groups", "group", "shares", "sub
 
 TRAIN, TEST, CLASSES = range(3)  # what the key of a run is folded with for its images, and a task's for its classes
 ORDER = 3  # and for the shuffles of a task
+_MIXED = np.arange(16, dtype=np.uint32)  # words of the one order in which examples are evaluated
 
 
 class Grouped(NamedTuple):
@@ -111,7 +113,9 @@ def subset_stream(spec, subsets, steps, examples, batch, order, mean, std, evalu
         first, count = window(state, split)
         size = min(subsets.parts[split][1], evaluation)
         weight = (jnp.arange(size) < count).astype(jnp.float32)
-        return show(state, data, split, first + _spread(count, size), weight)
+        # shuffled, always in the same way: whoever takes the first few of them meets all groups
+        mixed, _ = orders.shuffled(_MIXED, jnp.int32(0), jnp.minimum(count, size), size)
+        return show(state, data, split, first + _spread(count, size)[mixed], weight)
 
     def checked_steps(task):
         length = steps(task)
@@ -120,7 +124,8 @@ def subset_stream(spec, subsets, steps, examples, batch, order, mean, std, evalu
 
     checked_steps(0)
     outputs = outputs or spec["classes"]
-    return Stream(init, advance, sample, evaluate, checked_steps, outputs, splits=tuple(subsets.parts))
+    splits = tuple(subsets.parts)
+    return Stream(init, advance, sample, evaluate, checked_steps, outputs, splits=splits, examples=examples(0))
 
 
 def _spread(count, size):

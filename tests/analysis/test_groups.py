@@ -1,4 +1,5 @@
 import numpy as np
+import xarray as xr
 from fake_results import metrics, write_variant
 
 from plasticity_jax.analysis import groups, results
@@ -56,3 +57,12 @@ def test_the_reference_is_the_first_variant_at_the_same_grid_point(tmp_path):
     assert references == [None, None, found[0], found[1], None]  # c could be compared with either
     alone = found[:2]
     assert [groups.reference(g, alone) for g in alone] == [None, alone[0]]
+
+
+def test_what_was_measured_inside_tasks_is_taken_at_their_ends():
+    nan, dims = np.nan, ("run", "task", "segment")
+    inside = [[[1.0, 2.0, nan], [nan, nan, 5.0]]]  # a task of two segments, and one measured at its end only
+    data = xr.Dataset({"dead_fraction": (dims, inside), "online_loss": (dims, inside)})
+    group = groups.Group("adam", {}, data, {}, 2, 2)
+    assert group.values("dead_fraction").values.tolist() == [[2.0, 5.0]]
+    assert group.values("online_loss").dims == dims

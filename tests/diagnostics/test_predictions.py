@@ -66,12 +66,12 @@ def test_without_classes_only_the_distance_is_known():
 TASKS = np.array([0, 0, 1, 1, 2, 2])
 
 
-def _stream_of(accuracies, with_task=True, first=0):
-    """Measurements after which [G] of two inputs of each task are right, at the end of one task after another."""
+def _stream_of(accuracies, with_task=True, tasks=range(3)):
+    """Measurements after which [G] of two inputs of each task are right, in these tasks."""
     diagnostic = forgetting(NETWORK, OBJECTIVE, SimpleNamespace(tasks=3))
     apply = jax.jit(diagnostic.apply)
     state, found = diagnostic.init(None, None, None), []
-    for task, wanted in enumerate(accuracies, first):
+    for task, wanted in zip(tasks, accuracies, strict=False):
         right = np.concatenate([[share > 0.25, share > 0.75] for share in wanted])
         x = np.where(right[:, None], [1.0, 0.0], [0.0, 1.0])
         weight = np.repeat(np.isfinite(wanted), 2).astype(np.float32)
@@ -98,6 +98,14 @@ def test_forgetting_does_not_count_what_was_right_before_it_was_learned():
     _, second, third = _stream_of([[1.0, 1.0, 1.0], [1.0, 0.5, 1.0], [1.0, 0.5, 0.0]])
     assert second["forgetting"] == 0.0
     assert (third["forgetting"], third["backward_transfer"]) == (0.0, 0.0)  # the second task's best is 0.5
+
+
+def test_what_a_task_comes_to_counts_where_it_is_measured_inside_tasks_too():
+    _, _, third = _stream_of([[0.5, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, 1.0, 0.0]], tasks=(0, 0, 1))
+    assert (third["forgetting"], third["backward_transfer"]) == (0.5, -0.5)
+    nan = np.nan  # a first task that has no test inputs now
+    *_, third = _stream_of([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [nan, 0.5, 1.0]])
+    assert (third["forgetting"], third["backward_transfer"]) == (0.5, -0.5)
 
 
 def test_without_tasks_of_examples_nothing_is_known():
