@@ -10,14 +10,24 @@ The problem is ours: Lyle et al. 2024 (arXiv 2402.18762) name transformed inputs
     python scripts/report.py results/input_drift
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 9 tasks of 2,000 steps (6
-epochs), at the end of which images have turned by 92 degrees, and takes a few minutes on 2 cores;
-`:paper` has the task length and number of tasks that the source gives for its other problems on CIFAR-10, 100 tasks of
-50,000 steps, all images, and has not been run.
+epochs), at the end of which images have turned by 92 degrees, and takes 9 minutes on 2 cores that are busy with other
+work; `:paper` has the task length and number of tasks that the source gives for its other problems on CIFAR-10, 100
+tasks of 50,000 steps, all images, and has not been run.
 
 Variants: `plain`; `layer_norm` before each activation; `inside`, where images turn evenly inside a task as well and
 nothing jumps at a boundary. Nothing was tuned on these numbers.
 
-Expect: not measured yet.
+Expect of `:laptop`, real Fashion-MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
+
+    variant     final accuracy, task 1   task 9          change           online accuracy, all tasks
+    plain       0.874 ± 0.016            0.912 ± 0.015    0.038 ± 0.020    0.847 ± 0.002
+    layer_norm  0.884 ± 0.028            0.911 ± 0.013    0.026 ± 0.034    0.857 ± 0.005
+    inside      0.842 ± 0.009            0.884 ± 0.018    0.042 ± 0.011    0.853 ± 0.004
+
+What may look odd, and why. Nothing is lost here: a slow drift lets a network carry over what it has learned, accuracy
+on training images rises from task to task, test accuracy stays at 0.83 to 0.84 (0.81 to 0.82 with `inside`), and the
+share of dead units stays at 27 to 30% of the first layer. Final accuracy of `inside` is measured where images stand at
+the end of a task, on which it has had no step yet.
 """
 
 from ml_collections import ConfigDict
