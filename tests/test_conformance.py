@@ -120,7 +120,7 @@ def slowly(names, *slow):
     return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
 
 
-QUICK_STREAMS = ("class_incremental", "composite", "random_labels")
+QUICK_STREAMS = ("composite", "random_labels")
 
 
 @pytest.mark.parametrize("name", slowly(STREAMS, *(name for name in STREAMS if name not in QUICK_STREAMS)))

@@ -94,7 +94,11 @@ def softmax_means(outputs):
 
 
 @pytest.mark.parametrize(
-    ("head", "predict"), [("linear", lambda outputs: outputs.y), ("two_hot", softmax_means)], ids=["linear", "two_hot"]
+    ("head", "predict"),
+    [
+        pytest.param("linear", lambda outputs: outputs.y, id="linear"),
+        pytest.param("two_hot", softmax_means, id="two_hot", marks=pytest.mark.slow),
+    ],
 )
 def test_the_probe_is_a_plain_loop(head, predict):
     job = Job(head)

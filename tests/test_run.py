@@ -157,6 +157,7 @@ def test_a_stop_during_the_last_boundary_is_done(tmp_path):
         assert run(config(tasks=1), tmp_path / "x") == "done"
 
 
+@pytest.mark.slow
 def test_saved_inside_a_task(undisturbed, tmp_path):
     often = config(checkpoint={"minutes": 1e-9, "keep": "all"})
     with pytest.raises(Crash), after(5, crash):
