@@ -17,11 +17,19 @@ steps (400 epochs), with 30 seeds (the source reports 10), and has not been run 
 Variants: `plain`, without a norm, or with ResNet-18 with its batch norm, and `layer_norm` before each activation.
 Nothing was tuned on these numbers.
 
-Time on 2 busy cores: about 15 minutes a variant of `:laptop`, 12 to 14 minutes a task of `:laptop_resnet18`.
+Time of `plain` on 2 cores: `:laptop` 19 minutes and `:laptop_resnet18` about an hour, both beside other work.
 
-Expect, real CIFAR-10, `plain`, of which two tasks of five have been run, seeds 0-3, final training accuracy:
-`:laptop`           task 1: 1.000 four times; task 2: 1.000, 0.608, 0.470, 0.995
-`:laptop_resnet18`  task 1: 0.988, 1.000, 1.000, 1.000; task 2: 0.999, 1.000, 1.000, 1.000
+Expect, real CIFAR-10, `plain`, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
+
+    preset             final accuracy, task 1   task 5           change           online accuracy, all tasks
+    `:laptop`          1.000 ± 0.000            0.202 ± 0.168   -0.798 ± 0.168    0.377 ± 0.121
+    `:laptop_resnet18` 1.000 ± 0.000            1.000 ± 0.000    0.000 ± 0.000    0.879 ± 0.010
+
+The convolutional network loses its plasticity in its second or third task, by seed (final accuracy in task 2: 1.000,
+0.608, 0.470, 0.995; in task 3: 0.115, 0.264, 0.155, 0.488), while its units die: 59% of the second convolution's and 46
+to 48% of the dense layers' are zero on all 1,200 images after task 5. ResNet-18 with batch norm memorises all five
+tasks (one seed ends one of them at 0.972), and not one of its units dies; its online accuracy is 0.90 in task 1 and 0.87
+to 0.88 after it. `layer_norm` has not been run to the end.
 """
 
 from ml_collections import ConfigDict
