@@ -35,7 +35,7 @@ def measure(config, steps, rounds):
         result = jax.block_until_ready(work(*arguments))
         return result, time.perf_counter() - begin
 
-    for _ in range(2):  # the first states come from another program, and may lie otherwise
+    for _ in range(3):  # the first states come from another program, and may lie otherwise
         states, _ = trained(states)
     probed(states, ("probe",)), probed(states, ())
     found = {"train": [], "probe": [], "ratio": []}

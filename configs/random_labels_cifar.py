@@ -28,8 +28,8 @@ Expect, real CIFAR-10, `plain`, seeds 0-3, mean ± half of the 95% interval over
 The convolutional network loses its plasticity in its second or third task, by seed (final accuracy in task 2: 1.000,
 0.608, 0.470, 0.995; in task 3: 0.115, 0.264, 0.155, 0.488), while its units die: 59% of the second convolution's and 46
 to 48% of the dense layers' are zero on all 1,200 images after task 5. ResNet-18 with batch norm memorises all five
-tasks (one seed ends one of them at 0.972), and not one of its units dies; its online accuracy is 0.90 in task 1 and 0.87
-to 0.88 after it. `layer_norm` has not been run to the end.
+tasks (one seed ends one of them at 0.972), and not one of its units dies; its online accuracy is 0.90 in task 1 and
+0.87 to 0.88 after it. `layer_norm` has not been run to the end.
 """
 
 from ml_collections import ConfigDict
