@@ -17,7 +17,7 @@ steps (400 epochs), with 30 seeds (the source reports 10), and has not been run 
 Variants: `plain`, without a norm, or with ResNet-18 with its batch norm, and `layer_norm` before each activation.
 Nothing was tuned on these numbers.
 
-Time of `plain` on 2 cores that were busy with much other work: `:laptop` 19 minutes, `:laptop_resnet18` 2 hours 20 minutes.
+Time of `plain` on 2 cores busy with much other work: `:laptop` 19 minutes, `:laptop_resnet18` 2 hours 20 minutes.
 
 Expect, real CIFAR-10, `plain`, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
 
