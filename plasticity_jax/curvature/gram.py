@@ -166,7 +166,10 @@ def _gram(rows, data, held):
                 )
 
         gram = jax.lax.dynamic_update_slice(gram, _products(held, held), (first * R, first * R))
-        return jax.lax.fori_loop(0, b * steps, earlier, gram)
+        # a loop of known length, so that its products can be counted; skipping costs nothing
+        return jax.lax.fori_loop(
+            0, (blocks - 1) * steps, lambda t, g: jax.lax.cond(t < b * steps, earlier, lambda t, g: g, t, g), gram
+        )
 
     shape = jax.eval_shape(lambda: compute(0, 1))[0]
     size = shape.shape[0] * blocks * steps * step

@@ -92,7 +92,9 @@ def _run(A, known, keys, steps, probe_batch, mode, sampler):
     if A.host:
         found = jax.tree.map(lambda *x: jnp.stack(x), *[probe(key) for key in keys])
     else:
-        found = jax.lax.map(probe, keys, batch_size=min(probe_batch, keys.shape[0]))
+        together = min(probe_batch, keys.shape[0])
+        # one by one and not in batches of one, in which `cond` would run both branches and copy the basis for them
+        found = jax.lax.map(probe, keys, batch_size=together if together > 1 else None)
     return Spectrum(*found, deflated=values, size=jnp.asarray(A.size, jnp.int32))
 
 
