@@ -238,9 +238,10 @@ def _load_digits(name, folder):
 def _load_synthetic(name, folder, *, images=1_000, test_images=200, height=8, width=8, channels=1, classes=10, seed=0):
     """One random pattern per class plus noise, classes equally frequent; the same for the same settings."""
     sizes = {"images": images, "test_images": test_images, "height": height, "width": width}
-    for option, value in (sizes | {"channels": channels, "classes": classes}).items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{option} is {value!r}, it must be an integer of at least 1")
+    for option, value in (sizes | {"channels": channels, "classes": classes, "seed": seed}).items():
+        low = 0 if option == "seed" else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{option} is {value!r}, it must be an integer of at least {low}")
     rng = np.random.default_rng(seed)
     patterns = rng.uniform(48, 208, (classes, height, width, channels))  # room for noise on both sides
 

@@ -2,10 +2,12 @@
 
 A boundary writes the region of its task, before its checkpoint. So the newest checkpoint is never ahead of the
 numbers; what they are ahead of it is set back to NaN on resume and computed again. Tasks share chunks: zarr (from
-3.1.3) replaces a chunk as a whole, so that a write that is cut off does not touch the tasks before it.
+3.1.3) replaces a chunk as a whole, so that a write that is cut off does not touch the tasks before it. A chunk that
+was never written takes no space and reads as NaN.
 """
 
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -14,7 +16,7 @@ import zarr
 
 __all__ = ["Results"]
 
-CHUNK_BYTES = 1 << 20  # tasks share a chunk up to this size, so that a long stream does not become a million files
+CHUNK_BYTES = 1 << 20  # tasks, or segments of a large one, share a chunk up to this size: few files, small rewrites
 
 
 class Results:
@@ -58,35 +60,54 @@ class Results:
 
     def clear_after(self, task, segment):
         """Set everything after the first `segment` segments of `task` back to NaN."""
-        for name in self._dims:
-            array = self._group[name]
-            if task < self._shape[1]:
-                if "segment" in self._dims[name]:
-                    array[:, task, segment:] = np.nan
-                else:
-                    array[:, task] = np.nan
-            if task + 1 < self._shape[1]:
-                array[:, task + 1 :] = np.nan
+        for name, own in self._dims.items():
+            array, end = self._group[name], self._end(name)
+            if task < end and "segment" in own:
+                array[:, task, segment:] = np.nan
+            elif task < end:
+                array[:, task] = np.nan
+            if task + 1 < end:
+                array[:, task + 1 : end] = np.nan
 
     def _create(self, coordinates):
-        arrays = {}
-        encoding = {}
-        for name, own in self._dims.items():
-            dimensions = ("run", "task", *own)
-            shape = (*self._shape, *(len(self._labels[d]) for d in own))
-            arrays[name] = (dimensions, np.full(shape, np.nan, np.float32))
-            per_task = 4 * shape[0] * int(np.prod(shape[2:], dtype=int))
-            encoding[name] = {"chunks": (shape[0], max(1, min(shape[1], CHUNK_BYTES // per_task)), *shape[2:])}
         labels = {name: _coordinate(values) for name, values in self._labels.items()}
         on_run = {name: ("run", np.asarray(values)) for name, values in coordinates.items()}
-        dataset = xr.Dataset(arrays, coords={"task": np.arange(self._shape[1]), **labels, **on_run})
+        dataset = xr.Dataset(coords={"task": np.arange(self._shape[1]), **labels, **on_run})
         draft = self.path.with_name(f".{self.path.name}.draft")
-        dataset.to_zarr(draft, mode="w", encoding=encoding, consolidated=False, zarr_format=3)
+        dataset.to_zarr(draft, mode="w", consolidated=False, zarr_format=3)
+        group = zarr.open_group(str(draft), mode="r+")
+        for name, own in self._dims.items():  # by zarr, since xarray needs the numbers of what it creates
+            group.create_array(
+                name,
+                shape=self._sizes(name),
+                chunks=self._chunks(name),
+                dtype=np.float32,
+                fill_value=np.nan,
+                dimension_names=("run", "task", *own),
+            )
         draft.rename(self.path)  # the store is there as a whole, or not at all
 
+    def _sizes(self, name):
+        return (*self._shape, *(len(self._labels[dimension]) for dimension in self._dims[name]))
+
+    def _chunks(self, name):
+        """All runs of as many tasks as CHUNK_BYTES hold; of as many segments, where one task is larger."""
+        sizes = self._sizes(name)
+        chunks = [max(1, size) for size in sizes]
+        for axis in (1, 2) if "segment" in self._dims[name] else (1,):
+            each = 4 * sizes[0] * math.prod(chunks[axis + 1 :])
+            chunks[axis] = max(1, min(sizes[axis], CHUNK_BYTES // each))
+        return tuple(chunks)
+
+    def _end(self, name):
+        """The task at which the last chunk on disk ends: what was never written need not be cleared."""
+        places = (self.path / name / "c" / "0").glob("*")  # zarr's default keys: c/run/task/...
+        last = max((int(place.name) for place in places if place.name.isdigit()), default=-1)
+        return min(self._shape[1], (last + 1) * self._group[name].chunks[1])
+
     def _check(self, coordinates):
-        for name, own in self._dims.items():
-            wanted = (*self._shape, *(len(self._labels[d]) for d in own))
+        for name in self._dims:
+            wanted = self._sizes(name)
             found = self._group[name].shape if name in self._group else None
             if found != wanted:
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -108,6 +109,13 @@ def test_cleared_after_a_boundary(store):
         assert (dataset.online.isel(task=task) == [10 * task, 10 * task + 1]).all()
 
 
+def test_a_write_that_was_cut_off_does_not_stop_clearing(store):
+    fill(store)
+    (store.path / "loss/c/0/0.ff00ff.partial").write_bytes(b"cut")  # so does zarr call what it has not finished
+    store.clear_after(2, 0)
+    assert np.isfinite(read(store).loss).sum() == 2 * RUNS
+
+
 def test_cleared_inside_a_task(store):
     fill(store)
     store.clear_after(2, 1)
@@ -170,6 +178,39 @@ def test_long_streams_share_chunks(tmp_path, monkeypatch):
         store.write(task, {"loss": np.full(RUNS, task, np.float32)})
     assert len(list((store.path / "loss" / "c").rglob("[0-9]"))) == 1 + 10
     assert (read(store).loss == np.arange(95)).all()
+
+
+def test_segments_of_a_large_task_share_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "CHUNK_BYTES", 4 * RUNS * 5 * 3)  # three segments of wide, and one left over of seven
+    dims = {"wide": {"segment": 7, "node": 5}, "loss": {"segment": 7}}
+    store = Results(tmp_path / "metrics.zarr", dims, COORDINATES, TASKS)
+    assert store._group["wide"].chunks == (RUNS, 1, 3, 5) and store._group["loss"].chunks == (RUNS, 2, 7)
+    wide = np.random.default_rng(0).normal(size=(TASKS, 7, RUNS, 5)).astype(np.float32)
+    for task, segment in np.ndindex(TASKS, 7):
+        store.write(task, {"wide": wide[task, segment], "loss": wide[task, segment, :, 0]}, segment)
+    for segment in (4, 3, 0):  # inside a chunk, at the start of one, and at the start of the task
+        store.clear_after(2, segment)
+        expected = np.where(np.arange(TASKS * 7).reshape(TASKS, 7, 1, 1) < 14 + segment, wide, np.nan)
+        np.testing.assert_array_equal(read(store).wide.transpose("task", "segment", "run", "node"), expected)
+        np.testing.assert_array_equal(read(store).loss.transpose("task", "segment", "run"), expected[..., 0])
+
+
+def test_what_is_never_written_takes_no_memory_and_no_time(tmp_path):
+    values = np.random.default_rng(0).normal(size=(RUNS, 1000, 1000)).astype(np.float32)
+    start = time.process_time()
+    dims = {"covariance": {"segment": 10, "node": 1000, "other": 1000}}  # 120 GB
+    store = Results(tmp_path / "metrics.zarr", dims, COORDINATES, 1000)
+    store.clear_after(0, 0)
+    store.write(500, {"covariance": values}, segment=2)
+    store.write(500, {"covariance": values}, segment=3)
+    store.clear_after(500, 3)
+    assert time.process_time() - start < 10  # a few tenths; a minute where all is looked at
+    with xr.open_zarr(store.path, consolidated=False) as dataset:
+        task = dataset.covariance.isel(task=500)
+        np.testing.assert_array_equal(task.isel(segment=2), values)
+        assert np.isnan(task.isel(segment=3)).all()
+    files = [path for path in (store.path / "covariance" / "c").rglob("*") if path.is_file()]
+    assert [path.relative_to(store.path).as_posix() for path in files] == ["covariance/c/0/500/2/0/0"]
 
 
 CUT_OFF = """
