@@ -1,4 +1,4 @@
-"""Figures of a result folder: what each shows is one entry of FIGURES; drawing is the same for all.
+"""Figures of a result folder: what each shows is an entry of `catalogue.FIGURES`; drawing is the same for all.
 
 A panel shows one metric (of one layer) over tasks: a line per group, the mean over seeds, and a band, the pointwise 95%
 bootstrap interval. Numbers behind the lines come back with the figure, so that nobody has to read them off.
@@ -10,21 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from plasticity_jax.analysis import groups as grouping
-from plasticity_jax.analysis import interference, landscape, statistics, style
+from plasticity_jax.analysis import interference, landscape, retention, statistics, style
+from plasticity_jax.analysis.catalogue import FIGURES
 
 __all__ = ["FIGURES", "Drawing", "draw", "select"]
 
 MOST_LINES = 6
 COLUMNS = 4  # panels side by side
-
-
-class Metric(NamedTuple):
-    """One metric: its variable, the title of its panel, and the label of its y axis with the unit."""
-
-    variable: str
-    title: str
-    label: str
-    per_layer: bool = False
+LONGEST_TITLE = 28  # characters in a line
+LOG_FROM = 30  # an axis may be logarithmic where its largest number is that many times the smallest: it has two labels
 
 
 class Drawing(NamedTuple):
@@ -34,74 +28,6 @@ class Drawing(NamedTuple):
     figure: object  # matplotlib.figure.Figure
     caption: str
     curves: list  # of records: the numbers behind the lines
-
-
-FIGURES = {
-    "accuracy": (
-        "Accuracy per task.",
-        Metric("final_accuracy", "at the end of the task", "final accuracy (fraction)"),
-        Metric("online_accuracy", "online, mean over the task", "online accuracy (fraction)"),
-        Metric("test_accuracy", "on test data", "test accuracy (fraction)"),
-    ),
-    "online_plasticity": (
-        "Share of the loss on its batch that an update takes away, mean over the updates that were looked at.",
-        Metric("online_plasticity", "online plasticity", "share of the batch's loss (fraction)"),
-    ),
-    "loss": (
-        "Loss per task; of squared errors also the share of the targets' variance that is explained.",
-        Metric("final_loss", "at the end of the task", "final loss"),
-        Metric("online_loss", "online, mean over the task", "online loss"),
-        Metric("explained_variance", "at the end of the task", "explained variance"),
-    ),
-    "units": (
-        "Dead and dormant units of each hidden layer at the end of each task.",
-        Metric("dead_fraction", "dead units", "dead units (fraction)", True),
-        Metric("dormant_fraction", "dormant units", "dormant units (fraction)", True),
-    ),
-    "changes": (
-        "What became of the units of each hidden layer since the last measurement.",
-        Metric("preactivation_shift", "shift of pre-activations", "mean shift (deviations)", True),
-        Metric("dormant_overlap", "dormant units that stay", "still dormant (fraction)", True),
-        Metric("duplicate_fraction", "duplicate units", "duplicates (fraction)", True),
-    ),
-    "predictions": (
-        "Predictions at the end of each task: how sure they are, and how many one more update would change.",
-        Metric("prediction_entropy", "entropy", "entropy (nats)"),
-        Metric("churn", "churn", "changed by an update (fraction)"),
-    ),
-    "norms": (
-        "Size of the weights at the end of each task.",
-        Metric("weight_norm", "weight norm", "L2 norm (all parameters)"),
-        Metric("distance_from_init", "distance from initialisation", "L2 distance (all parameters)"),
-    ),
-    "ranks": (
-        "Ranks of each hidden layer's features at the end of each task.",
-        Metric("srank", "srank", "srank (directions)", True),
-        Metric("effective_rank", "effective rank", "effective rank (directions)", True),
-    ),
-    "interference": (
-        "Gradients of single examples at the end of each task: how many directions they have, and how they agree.",
-        Metric("gradient_covariance_rank", "rank of the covariance", "effective rank (directions)"),
-        Metric("gradient_interference", "agreement", "mean cosine"),
-        Metric("negative_interference", "interference", "pairs below 0 (fraction)"),
-    ),
-    "tangent_kernel": (
-        "The empirical tangent kernel at the end of each task.",
-        Metric("ntk_effective_rank", "effective rank", "effective rank (directions)"),
-        Metric("ntk_condition", "condition", "eigenvalues (ratio)"),
-        Metric("ntk_diagonal_share", "diagonal share", "of squares (fraction)"),
-    ),
-    "forgetting": (
-        "Accuracy on the test inputs of earlier tasks at the end of each task.",
-        Metric("forgetting", "forgetting", "lost (fraction)"),
-        Metric("backward_transfer", "backward transfer", "gained (fraction)"),
-    ),
-    "plasticity": (
-        "Loss of plasticity: the loss of a copy that was fitted to fresh targets, less that of the initial network.",
-        Metric("plasticity_loss", "fresh optimizer state", "plasticity loss (squared error)"),
-        Metric("plasticity_loss_carried", "optimizer state of the run", "plasticity loss (squared error)"),
-    ),
-}
 
 
 def select(groups):
@@ -129,7 +55,7 @@ def draw(groups, classes=None):
     shown, note = select(groups)
     with style.context():
         drawings = [_figure(name, *FIGURES[name], groups=shown, classes=classes) for name in FIGURES]
-        drawings += [_learning(shown, classes), _heat_maps(shown), _lines(shown), _fits(shown)]
+        drawings += [_learning(shown, classes), _earlier(shown), _heat_maps(shown), _lines(shown), _fits(shown)]
     return [d._replace(caption=f"{d.caption} {note}".strip()) for d in drawings if d is not None]
 
 
@@ -146,7 +72,7 @@ def _figure(name, caption, *metrics, groups, classes):
         for i, (axis, panel) in enumerate(zip(row, panels, strict=False)):
             curves += _panel(axis, *panel, groups, i == 0 or not panel[0].per_layer)
             axis.tick_params(labelleft=i == 0 or not panel[0].per_layer)
-            if classes and panel[0].variable.endswith("accuracy"):
+            if classes and "accuracy" in panel[0].variable:
                 style.mark_chance(axis, classes)
         for axis in row[len(panels) :]:
             axis.remove()
@@ -156,15 +82,18 @@ def _figure(name, caption, *metrics, groups, classes):
 
 
 def _rows(metrics, groups):
-    """Rows of panels (metric, layer): metrics side by side, but layered ones begin a row each and wrap."""
-    flat = [(m, None) for m in metrics if not m.per_layer]
-    rows = [flat] if flat else []
+    """Rows of panels (metric, layer): metrics side by side, but layered ones begin a row each; both wrap."""
+    rows = _wrapped([(m, None) for m in metrics if not m.per_layer])
     for metric in metrics:
         if metric.per_layer:
-            panels = [(metric, layer) for layer in _layers(metric.variable, groups)]
-            width = math.ceil(len(panels) / math.ceil(len(panels) / COLUMNS))  # rows of equal length
-            rows += [panels[i : i + width] for i in range(0, len(panels), width)]
+            rows += _wrapped([(metric, layer) for layer in _layers(metric.variable, groups)])
     return rows
+
+
+def _wrapped(panels):
+    """Rows of equal length, none of them too long."""
+    width = math.ceil(len(panels) / max(1, math.ceil(len(panels) / COLUMNS)))
+    return [panels[i : i + width] for i in range(0, len(panels), max(1, width))]
 
 
 def _layers(variable, groups):
@@ -190,10 +119,16 @@ def _panel(axes, metric, layer, groups, labelled):
         style.line(axes, i, tasks, interval, group.label)
         curves += _records(group, metric.variable, layer, "task", tasks, interval)
     style.count(axes, max((g.done for g in groups), default=1), "task")
-    axes.set_title(f"{metric.title}, {layer}" if layer else metric.title)
+    axes.set_title(_title(metric.title, layer))
     if labelled:
         axes.set_ylabel(metric.label)
     return curves
+
+
+def _title(text, layer):
+    """The title of a panel, on two lines where it is long: layers of residual networks have long names."""
+    title = f"{text}, {layer}" if layer else text
+    return title if len(title) <= LONGEST_TITLE else title.replace(", ", ",\n")
 
 
 def _curve(group, variable, layer=None):
@@ -228,11 +163,21 @@ def _learning(groups, classes):
     for axis in axes[0][1:]:
         axis.tick_params(labelleft=False)
     axes[0][0].set_ylabel(f"online {kind}{' (fraction)' if kind == 'accuracy' else ''}")
-    _share(axes, [[("online", None)] * len(tasks)])
+    style.share(axes[0])
     style.legend(figure)
     caption = f"Learning curves inside tasks: online {kind}, averaged over each segment, "
     caption += "in the first task and in the newest that all lines have reached."
     return Drawing("learning_curves", figure, f"{caption} {_band(records, [g for g, _ in curves])}", records)
+
+
+def _earlier(groups):
+    """Accuracy on the inputs of each task, None where it was not measured."""
+    found = retention.draw(groups, _records)
+    if found is None:
+        return None
+    caption = "Accuracy on the test inputs of single tasks, those whose classes came in it, at the end of each task."
+    figure, records = found
+    return Drawing(retention.NAME, figure, f"{caption} {_band(records, groups)}", records)
 
 
 def _heat_maps(groups):
@@ -282,7 +227,7 @@ def _fits(groups):
         axis.set(title=title, xlabel="optimizer step of the fit", yscale="log")
         axis.tick_params(labelleft=axis is axes[0][0])
     axes[0][0].set_ylabel("probe loss (squared error)")
-    _share(axes, [[("probe", None)] * len(panels)])
+    style.share(axes[0])
     style.legend(figure)
     caption = (
         "Copies fitted to fresh targets: loss over all probe inputs, mean over targets, from a fresh optimizer state."
@@ -318,16 +263,16 @@ def _records(group, variable, layer, unit, x, interval):
 
 
 def _share(axes, rows):
-    """One y range for all panels of a layered metric."""
-    ranges = {}
-    panels = [(axis, panel[0]) for row, names in zip(axes, rows, strict=True) for axis, panel in zip(row, names)]  # noqa: B905
-    for axis, metric in panels:
-        key = metric if getattr(metric, "per_layer", True) else (metric, axis)
-        ranges.setdefault(key, []).append(axis)
-    for shared in ranges.values():
-        low, high = min(a.get_ylim()[0] for a in shared), max(a.get_ylim()[1] for a in shared)
-        for axis in shared:
-            axis.set_ylim(low, high)
+    """One y range for panels with one label, logarithmic where that is asked for and their lines span enough."""
+    kinds = {}
+    for row, panels in zip(axes, rows, strict=True):
+        for axis, (metric, _) in zip(row, panels, strict=False):
+            kinds.setdefault((metric.label, metric.log), []).append(axis)
+    for (_, log), shared in kinds.items():
+        style.share(shared)
+        values = np.concatenate([line.get_ydata() for axis in shared for line in axis.lines])
+        if log and np.nanmin(values) > 0 and np.nanmax(values) > LOG_FROM * np.nanmin(values):
+            shared[0].set_yscale("log")
 
 
 def _band(records, groups):

@@ -43,13 +43,14 @@ class Group(NamedTuple):
     def values(self, name):
         """One metric of the tasks done, or None where it was not measured or is NaN throughout.
 
-        What was measured inside tasks is taken at their ends; online metrics keep their segments.
+        What was measured inside tasks is taken at their ends, and is NaN where it was NaN there; online metrics keep
+        their segments.
         """
         if name not in self.data or not self.done:
             return None
-        values = self.data[name].isel(task=slice(0, self.done))
-        if "segment" in values.dims and not name.startswith("online_"):
-            values = _last_segment(values)
+        data = self.data.isel(task=slice(0, self.done))
+        inside = "segment" in data[name].dims and not name.startswith("online_")
+        values = _last_segment(data, name) if inside else data[name]
         return values if bool(np.isfinite(values).any()) else None
 
 
@@ -146,11 +147,13 @@ def _excluded(dataset):
     return dict(sorted(reasons.items()))
 
 
-def _last_segment(values):
-    """The last number along `segment`: tasks differ in length, and some are measured at their ends only."""
-    known = np.isfinite(values)
-    last = (known * np.arange(1, values.sizes["segment"] + 1)).argmax("segment")
-    return values.isel(segment=last).drop_vars("segment", errors="ignore")
+def _last_segment(data, name):
+    """A metric in the last segment of each task: the last that has an online loss, or this metric, in any run."""
+    last = 0
+    for known in (np.isfinite(data[n]) for n in (name, "online_loss") if n in data):
+        known = known.any([d for d in known.dims if d not in ("task", "segment")])
+        last = np.maximum(last, (known * np.arange(1, data.sizes["segment"] + 1)).argmax("segment"))
+    return data[name].isel(segment=last).drop_vars("segment", errors="ignore")
 
 
 def _finite(dataset):

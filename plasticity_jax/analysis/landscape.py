@@ -28,7 +28,7 @@ def draw(groups, records):
     figure, axes = style.grid(len(tasks), len(titles))
     numbers = []
     for row, task in zip(axes, tasks, strict=True):
-        row[0].set_ylabel("loss (nats)")
+        row[0].set_ylabel("loss")
         for axis, title in zip(row, titles, strict=True):
             axis.set_title(f"{title}, task {task + 1}")
             for i, group, found in lines:
@@ -38,9 +38,7 @@ def draw(groups, records):
                     style.line(axis, i, values["distance"].values, interval, group.label)
                     numbers += records(group, title, None, f"distance in task {task + 1}", values["distance"], interval)
     for column in axes.T:  # one range for each direction, so that its tasks can be compared
-        limits = [axis.get_ylim() for axis in column]
-        for axis in column:
-            axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        style.share(column)
         column[-1].set_xlabel("distance / norm of weights")
     style.legend(figure)
     return figure, numbers

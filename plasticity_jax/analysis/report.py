@@ -25,6 +25,12 @@ intervals of a mean are too narrow with few seeds. No interval is corrected for 
 diverged or lack numbers are left out as a whole and are named under warnings.
 """
 
+COSTS = """
+Times and products are of one measurement of all runs. Products are counted from the program, where a loop of unknown
+length counts one round, as those that find the eigenpairs of landscape do: such a number is a lower bound. The row
+"before training" holds what diagnostics do once, such as the fits of a probe's fresh networks.
+"""
+
 
 def write(folder):
     """Writes the report of a folder of results, replacing an earlier one; returns the path of the page.
@@ -84,7 +90,8 @@ def _sections(folder, variants, groups, summary, differences, drawings):
         *(page.details(f"{n}: full configuration", _pretty(d)) for n, d in variants.items() if d.attrs["config"]),
     )
     heading = ("diagnostic", "measured", "time", "products (GFLOP)", "share of training's time")
-    yield page.section("What measuring cost", page.pairs(facts.costs(variants), heading))
+    costs = page.pairs(facts.costs(variants), heading)
+    yield page.section("What measuring cost", costs, f"<p>{COSTS}</p>" if costs else "")
     yield page.section("How the intervals were made", f"<p>{METHOD}</p>")
     yield page.section("Environment", page.pairs(facts.environment(variants)))
 

@@ -6,7 +6,7 @@ Nothing here touches matplotlib's global state: figures are made without pyplot,
 import io
 import math
 
-__all__ = ["context", "count", "grid", "legend", "line", "mark_chance", "png", "svg"]
+__all__ = ["context", "count", "grid", "legend", "line", "mark_chance", "png", "share", "svg"]
 
 # Okabe and Ito (2008) without yellow, ordered so that neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
@@ -22,6 +22,7 @@ SETTINGS = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "axes.formatter.limits": (-4, 5),
     "grid.color": "#dddddd",
     "grid.linewidth": 0.5,
     "legend.fontsize": 9,
@@ -71,6 +72,13 @@ def count(axes, last, label):
 def mark_chance(axes, classes):
     """A line at the accuracy of guessing."""
     axes.axhline(1 / classes, color="#777777", linewidth=0.9, linestyle=(0, (1, 2)), label=f"chance (1/{classes})")
+
+
+def share(panels):
+    """One y axis for some panels, once, when all is drawn: it has room for the numbers of all, and one scale."""
+    for axes in panels[1:]:
+        axes.sharey(panels[0])
+    panels[0].autoscale_view(scalex=False)
 
 
 def legend(figure):

@@ -66,3 +66,16 @@ def test_what_was_measured_inside_tasks_is_taken_at_their_ends():
     group = groups.Group("adam", {}, data, {}, 2, 2)
     assert group.values("dead_fraction").values.tolist() == [[2.0, 5.0]]
     assert group.values("online_loss").dims == dims
+
+
+def test_what_is_nan_at_the_end_of_a_task_is_not_replaced_by_what_was_before():
+    nan, dims = np.nan, ("run", "task", "segment")
+    lengths = [[3.0, 2.0, 1.0], [2.0, 1.0, nan], [2.0, nan, nan]]  # three segments, two, and a task under way
+    online = [lengths, [[3.0, nan, nan]] * 3]  # the second run stands still
+    rank = [[[0.2, 0.7, nan], [0.3, 0.6, nan], [0.5, nan, nan]]] * 2
+    layered = np.stack([rank, [lengths] * 2], -1)
+    layered[:, 1, 1, 1] = nan  # in one layer alone
+    data = {"srank": (dims, rank), "ranks": ((*dims, "layer"), layered), "online_loss": (dims, online)}
+    group = groups.Group("adam", {}, xr.Dataset(data), {}, 3, 3)
+    np.testing.assert_array_equal(group.values("srank"), [[nan, 0.6, 0.5]] * 2)
+    np.testing.assert_array_equal(group.values("ranks"), [[[nan, 1.0], [0.6, nan], [0.5, 2.0]]] * 2)

@@ -72,6 +72,7 @@ def test_lines_are_means_over_runs_at_the_distances(found):
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [f"{line}, task {t}" for t in (2, 6) for line in ("gradient", "eigenvector 1", "eigenvector 2")]
     assert all(len(axis.lines) == 2 for axis in figure.axes)
+    assert figure.axes[0].get_ylabel() == "loss"  # of whatever unit the objective has
     assert figure.axes[0].get_ylim() == figure.axes[3].get_ylim()  # one direction, two tasks
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), DISTANCES)
     np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata(), [3.0, 2.0, 3.0])  # mean of runs 0, 1, 2 above

@@ -1,6 +1,7 @@
 import base64
 import csv
 import itertools
+import json
 import pathlib
 import re
 import subprocess
@@ -182,6 +183,15 @@ def test_explained_variance_stands_beside_the_losses(tmp_path):
     report.write(tmp_path)
     points = rows(tmp_path / "tables" / "loss.csv")
     assert {p["metric"] for p in points} == {"final_loss", "explained_variance"}
+
+
+def test_costs_are_explained_where_there_are_any(tmp_path, page):
+    folder = write_variant(tmp_path / "adam", metrics(0.1, seeds=[0, 1], small=True))
+    costs = {"landscape": {"seconds": 1.0, "measurements": 2, "gflop": 12.0}}
+    (folder / "costs.json").write_text(json.dumps(costs))
+    explained = report.write(tmp_path).read_text(encoding="utf-8").partition("What measuring cost")[2]
+    assert "lower bound" in explained and "before training" in explained
+    assert "lower bound" not in page
 
 
 def test_names_and_settings_are_escaped(tmp_path):
