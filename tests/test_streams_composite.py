@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from records import arrays, spec
-from test_streams import KEY, tasks
+from test_streams import KEY, evaluated, tasks
 
 from plasticity_jax.build import build
 from plasticity_jax.streams.composite import CHANGES, composite
@@ -29,7 +29,7 @@ def test_changes_follow_one_another_in_the_order_of_their_names():
     data, stream = arrays(), made(dict(reversed(ALL.items())))
     assert stream.outputs == 3
     for task, state in enumerate(tasks(stream, 3, data)):
-        batch, parts = stream.evaluate(state, data, "train"), state.change
+        batch, parts = evaluated(stream, state, data), state.change
         x = np.asarray(data["train"]["x"])[np.asarray(state.rows)] / np.float32(255)
         x = np.asarray(KINDS["contrast"](x, 0.3 * task, None, None))
         x = x.reshape(18, -1)[:, np.asarray(parts["permute_pixels"])].reshape(x.shape)

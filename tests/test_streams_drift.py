@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 from records import SIDE, arrays, spec
-from test_streams import KEY, tasks
+from test_streams import KEY, evaluated, tasks
 
 from plasticity_jax.streams.input_drift import KINDS, input_drift
 
@@ -19,7 +19,7 @@ def plain(images):
 
 
 def shown(stream, state, data, split="train"):
-    return np.asarray(stream.evaluate(state, data, split)["x"])
+    return np.asarray(evaluated(stream, state, data, split)["x"])
 
 
 def by_noise(x, severity, noise, index):
@@ -49,7 +49,7 @@ class TestInputDrift:
                 x, count = plain(data[split]["x"]), len(data[split]["y"])
                 want = STATEMENTS[kind](x, 0.1 + 0.25 * task, np.asarray(state.change.noise), range(count))
                 np.testing.assert_allclose(shown(stream, state, data, split), want, atol=1e-5)
-                assert (stream.evaluate(state, data, split)["y"] == data[split]["y"]).all()
+                assert (evaluated(stream, state, data, split)["y"] == data[split]["y"]).all()
 
     def test_inside_a_task_nothing_jumps(self, kind):
         data, stream = arrays(), input_drift(spec(), 12, 5, 5, kind, severity=0.1, growth=0.25, inside=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from records import arrays, spec
-from test_streams import KEY, tasks
+from test_streams import KEY, evaluated, tasks
 
 from plasticity_jax.streams.label_permutation import label_permutation
 from plasticity_jax.streams.random_labels import draw_labels, random_labels
@@ -21,7 +21,7 @@ class TestLabelPermutation:
             names = np.asarray(state.change)
             assert sorted(names) == [0, 1, 2]
             for split in ("train", "test"):
-                batch = stream.evaluate(state, data, split)
+                batch = evaluated(stream, state, data, split)
                 assert batch["y"].tolist() == [names[label] for label in np.asarray(data[split]["y"])]
                 np.testing.assert_allclose(batch["x"], np.asarray(data[split]["x"]) / 255, atol=1e-6)
         assert len({tuple(np.asarray(state.change)) for state in states}) > 3  # of 6; alike only once in 10^4 keys
@@ -46,7 +46,7 @@ class TestTransition:
             shown = {image.tobytes(): label for image, label in zip(images_of(state, data), every, strict=True)}
             drawn = np.asarray(batch["x"] * 255).round().astype(np.uint8)
             assert [shown[image.tobytes()] for image in drawn] == batch["y"].tolist()
-        assert stream.evaluate(state, data, "train")["y"].tolist() == new.tolist()
+        assert evaluated(stream, state, data)["y"].tolist() == new.tolist()
 
     def test_it_begins_with_the_labels_of_the_task_before(self):
         stream = random_labels(spec(), 8, 5, images=18, transition=8)

@@ -75,7 +75,7 @@ class TestClassIncremental:
         block = {"classes_per_task": 2, "validation": 5, "epochs": 2, "batch": 10, "augment": False, **settings}
         return class_incremental(spec_of(data or arrays(), CLASSES), **block)
 
-    @pytest.mark.parametrize("cumulative", [True, False])
+    @pytest.mark.parametrize("cumulative", [True, pytest.param(False, marks=pytest.mark.slow)])
     def test_each_task_has_all_images_of_its_classes_and_no_others(self, cumulative):
         data, stream = arrays(), self.make(cumulative=cumulative)
         y, y_test = np.asarray(data["train"]["y"]), np.asarray(data["test"]["y"])
@@ -312,8 +312,17 @@ def test_orders_take_the_examples_of_the_task_alone():
         (warm_start, {"noise": 1.5}, "noise=1.5"),
         (warm_start, {"batch": 71}, "batch=71, but a task has 70"),
         (warm_start, {"clean_from": -1}, "clean_from=-1"),
+        (five_plus_one, {"test": 6, "per_class": 12}, "6 test images for 7 classes.*data.test_images"),
+        (continual_pairs, {"test": 6, "per_class": 12, "held_out": 0}, "6 test images for 7 classes"),
+        (class_incremental, {"test": 6, "validation": 5}, "6 test images for 7 classes"),
     ],
 )
 def test_bad_settings_are_refused(factory, settings, words):
     with pytest.raises(ValueError, match=words):
-        factory(spec(), **settings)
+        factory(spec(test=settings.get("test", 42)), **{k: v for k, v in settings.items() if k != "test"})
+
+
+def test_few_test_images_do_where_others_are_held_out_for_it():
+    data = arrays(test=6)
+    stream = continual_pairs(spec(test=6), per_class=12, held_out=4, batch=6)
+    assert len(seen(stream, stream.init(KEY, data), data, "test")[0]) == 8

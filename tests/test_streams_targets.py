@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from records import arrays, spec
-from test_streams import KEY, tasks
+from test_streams import KEY, evaluated, tasks
 
 from plasticity_jax.base import Outputs
 from plasticity_jax.networks import HEADS
@@ -18,7 +18,7 @@ def test_targets_are_the_offset_plus_new_normal_numbers():
     states = tasks(stream, 3, data)
     assert stream.outputs == 3
     for task, state in enumerate(states):
-        batch = stream.evaluate(state, data, "train")
+        batch = evaluated(stream, state, data)
         rest = np.asarray(batch["y"]) - (20 + 5 * task)
         np.testing.assert_allclose(rest, 2 * np.asarray(state.change.noise), atol=1e-5)
         assert batch["y"].shape == (400, 3) and batch["y"].dtype == jnp.float32
@@ -44,7 +44,7 @@ def test_labels_in_the_place_of_noise():
     state = tasks(stream, 3, data)[2]
     assert stream.outputs == 3
     for split in ("train", "test"):
-        batch = stream.evaluate(state, data, split)
+        batch = evaluated(stream, state, data, split)
         np.testing.assert_allclose(batch["y"], 7 + 0.5 * np.eye(3)[np.asarray(data[split]["y"])])
         assert batch["weight"].min() == 1
 

@@ -59,8 +59,9 @@ def class_incremental(
     Raises:
       ValueError: more classes than the data has, more images of a class than it has.
 
-    Deviations: the source's loader changes its test images at random too, here they stay as they are; its epochs end
-    with a short batch where there is one, here only where `order` is "shuffled_ragged".
+    Deviations: the source's loader changes its test images at random too, here they stay as they are; its validation
+    images are the first 50 of each class in all runs, here each run draws its own; its epochs end with a short batch
+    where there is one, here only where `order` is "shuffled_ragged".
     """
     classes = spec["classes"]
     for name, value in (("classes_per_task", classes_per_task), ("epochs", epochs)):

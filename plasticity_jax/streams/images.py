@@ -18,7 +18,7 @@ from plasticity_jax.streams import order as orders
 
 __all__ = ["Change", "ImagesState", "batch_of", "check_images", "draw_rows", "image_stream", "scale"]
 
-ORDER = 2  # what the key of a task is folded with for its shuffles; a change may fold it with any other number
+ORDER, ROWS = 2, 100  # what the key of a task is folded with for shuffles and images; a change takes other numbers
 
 
 class Change(NamedTuple):
@@ -34,12 +34,12 @@ class Change(NamedTuple):
 class ImagesState(NamedTuple):
     """One task of one run."""
 
-    rows: Array  # [n] int32 which images of the data set; constant for ever
+    rows: Array  # [n] int32 which images of the data set
     change: PyTree  # what the change has drawn
     order: Array  # [16] uint32 what this task's shuffles are computed from
 
 
-def image_stream(spec, change, steps, batch, images, order, mean, std, evaluation):
+def image_stream(spec, change, steps, batch, images, order, mean, std, evaluation, redraw=False):
     """A stream over fixed images of which a `Change` makes the tasks.
 
     Args:
@@ -50,7 +50,9 @@ def image_stream(spec, change, steps, batch, images, order, mean, std, evaluatio
       images: n, drawn once per run without replacement from the training set; 0 takes the whole of it.
       order: "shuffled", "shuffled_ragged" or "independent"; see streams/order.py.
       mean, std: pixels become (x / 255 - mean) / std; one number, or one per channel.
-      evaluation: at most so many images of each split are evaluated at a boundary, as they are at the task's end.
+      evaluation: at most so many images of each split are evaluated at a boundary, as they are at the task's end; which
+        ones is the same for all runs and tasks where they are fewer than there are.
+      redraw: draw the images anew for each task; the change must draw nothing for each image.
 
     Returns:
       Stream over data {"train": {"x": [N, H, W, C] uint8, "y": [N] int32}, "test": {...}}.
@@ -70,7 +72,8 @@ def image_stream(spec, change, steps, batch, images, order, mean, std, evaluatio
 
     def advance(key, state, data):
         words = orders.words(jax.random.fold_in(key, ORDER))
-        return state._replace(change=change.advance(key, state.change), order=words)
+        rows = draw_rows(jax.random.fold_in(key, ROWS), data, images) if redraw else state.rows
+        return ImagesState(rows, change.advance(key, state.change), words)
 
     def show(part, rows, index, change_state, step):
         x = scale(part["x"][rows], mean, std)
@@ -82,12 +85,15 @@ def image_stream(spec, change, steps, batch, images, order, mean, std, evaluatio
 
     def evaluate(state, data, split):
         has_test = split == "train" or not change.by_image
-        part, rows = data["train"], state.rows[: min(images, evaluation)]
+        index = orders.mixed(images, min(images, evaluation))
+        part, rows = data["train"], state.rows[index]
         if split == "test" and has_test:
-            part, rows = data["test"], jnp.arange(min(data["test"]["x"].shape[0], evaluation))
-        rows = rows if has_test else rows[:1]  # an image of weight 0
+            count = data["test"]["x"].shape[0]
+            part, index = data["test"], orders.mixed(count, min(count, evaluation))
+            rows = index
+        rows, index = (rows, index) if has_test else (rows[:1], index[:1])  # an image of weight 0
         weight = jnp.full(len(rows), float(has_test))
-        return batch_of(*show(part, rows, jnp.arange(len(rows)), state.change, jnp.int32(steps)), weight)
+        return batch_of(*show(part, rows, index, state.change, jnp.int32(steps)), weight)
 
     return Stream(init, advance, sample, evaluate, lambda task: steps, change.outputs or spec["classes"])
 

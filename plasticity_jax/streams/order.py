@@ -8,10 +8,11 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from plasticity_jax import check
 
-__all__ = ["ORDERS", "check_order", "independent", "shuffled", "shuffled_ragged", "words"]
+__all__ = ["ORDERS", "check_order", "independent", "mixed", "shuffled", "shuffled_ragged", "words"]
 
 _ROUNDS = 16  # 8 are enough from some 20 rows on, 16 pass tests of uniformity down to 5
 
@@ -51,6 +52,29 @@ def shuffled_ragged(words, step, n, batch):
     position = (step % per_epoch) * batch + jnp.arange(batch)
     epoch = jnp.full(batch, step // per_epoch)
     return _rows(words, epoch, jnp.minimum(position, n - 1), n), (position < n).astype(jnp.float32)
+
+
+def mixed(n, size):
+    """One fixed shuffle, the same always: rows of a sample for evaluation.
+
+    Data sets are often sorted, by class or by who wrote a digit: the first rows are no sample of all.
+
+    Args:
+      n: number of rows. An int, or [] int32 that is at most `size`.
+      size: an int; at most n, where n is an int.
+
+    Returns:
+      [size] int32: `size` of the rows [0, n), or all n of them and then the last one again and again.
+
+    >>> sorted(mixed(5, 5).tolist()), sorted(mixed(jnp.int32(3), 5).tolist())
+    ([0, 1, 2, 3, 4], [0, 1, 2, 2, 2])
+    """
+    draw = np.random.default_rng(0)
+    if isinstance(n, int):
+        return draw.permutation(n)[:size].astype(np.int32)
+    # a sort, though of known numbers, for it is quick to compile
+    ranks = jnp.where(np.arange(size) < n, draw.random(size), 2.0)
+    return jnp.minimum(jnp.argsort(ranks), n - 1).astype(jnp.int32)
 
 
 def independent(words, step, n, batch):

@@ -21,6 +21,7 @@ def permuted_pixels(
     batch: int = 16,
     images: int = 10_000,
     first_identity: bool = False,
+    redraw: bool = False,
     order: str = "shuffled",
     mean: float | tuple = 0.0,
     std: float | tuple = 1.0,
@@ -28,20 +29,23 @@ def permuted_pixels(
 ):
     """Permuted images: Kumar et al. 2023 (Table 1), and Online Permuted MNIST of Dohare et al. 2024.
 
-    Defaults are Kumar's Permuted MNIST: 10,000 images, batch 16, 625 steps (one epoch) a task. Dohare's is
+    Defaults are the sizes of Kumar's Permuted MNIST: 10,000 images, batch 16, 625 steps (one epoch) a task; its code
+    (github.com/skumar9876/L2_Init) draws the images anew for each task and leaves the pixels of the first one where
+    they are: `redraw=True, first_identity=True`, and pixels are scaled by mean and std 0.5. Dohare's is
     `images=0, batch=1, steps=60_000`: each image of the data set once per task, one at a time. Training and test images
     of a task share its permutation.
 
     Args:
       spec: shapes of the data.
       first_identity: leave the pixels of the first task where they are.
+      redraw: draw the images anew for each task.
       steps, batch, images, order, mean, std, evaluation: as for `image_stream`; raises as it does.
 
     Returns:
       Stream.
     """
     change = permute_pixels(spec, first_identity)
-    return image_stream(spec, change, steps, batch, images, order, mean, std, evaluation)
+    return image_stream(spec, change, steps, batch, images, order, mean, std, evaluation, redraw)
 
 
 def permute_pixels(spec, first_identity: bool = False):

@@ -41,7 +41,8 @@ def random_labels(
 ):
     """The random-label stream of Lyle et al. 2023 (section 4.1) and Kumar et al. 2023 (Table 1).
 
-    Defaults are Kumar's Random Label MNIST: 1,200 images, batch 16, 30,000 steps (400 epochs) a task. There is no test
+    Defaults are the sizes of Kumar's Random Label MNIST: 1,200 images, batch 16, 30,000 steps (400 epochs) a task; its
+    code (github.com/skumar9876/L2_Init) has `labels="permuted"` and scales pixels by mean and std 0.5. There is no test
     set: random labels do not generalise.
 
     Args:

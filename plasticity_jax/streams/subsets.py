@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from plasticity_jax import check
 from plasticity_jax.base import Array, PyTree, Stream
@@ -23,7 +22,6 @@ __all__ = ["Grouped", "Share", "Subsets", "draw_groups", "group", "shares", "sub
 
 TRAIN, TEST, CLASSES = range(3)  # what the key of a run is folded with for its images, and a task's for its classes
 ORDER = 3  # and for the shuffles of a task
-_MIXED = np.arange(16, dtype=np.uint32)  # words of the one order in which examples are evaluated
 
 
 class Grouped(NamedTuple):
@@ -114,7 +112,7 @@ def subset_stream(spec, subsets, steps, examples, batch, order, mean, std, evalu
         size = min(subsets.parts[split][1], evaluation)
         weight = (jnp.arange(size) < count).astype(jnp.float32)
         # shuffled, always in the same way: whoever takes the first few of them meets all groups
-        mixed, _ = orders.shuffled(_MIXED, jnp.int32(0), jnp.minimum(count, size), size)
+        mixed = orders.mixed(jnp.minimum(count, size), size)
         return show(state, data, split, first + _spread(count, size)[mixed], weight)
 
     def checked_steps(task):
@@ -145,6 +143,9 @@ def shares(spec, per_class, held_out=0, held_out_as="test"):
       held_out_as: the split that they make: "validation" or "test".
 
     A class has N // K images here, also where the data have more of it; of a class that has fewer, all are taken.
+
+    Raises:
+      ValueError: more images of a class than the data has, or no test image of each.
     """
     classes = spec["classes"]
     check.whole("per_class", per_class, low=0)
@@ -157,7 +158,13 @@ def shares(spec, per_class, held_out=0, held_out_as="test"):
             f"{each['train']} training images of each class: choose fewer."
         )
     found = {"train": Share("train", held_out, held_out + (per_class or most)), "test": Share("test", 0, each["test"])}
-    return {**found, held_out_as: Share("train", 0, held_out)} if held_out else found
+    found |= {held_out_as: Share("train", 0, held_out)} if held_out else {}
+    if not found["test"].high:
+        raise ValueError(
+            f"The data set has {spec['test']['x'].shape[0]} test images for {classes} classes, but each needs one at "
+            "least: choose data with more test images (data.test_images of synthetic) or fewer classes."
+        )
+    return found
 
 
 def within_classes(task, last, classes):
