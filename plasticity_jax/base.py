@@ -190,6 +190,7 @@ class Programs(NamedTuple):
     """The verbs of an experiment over [R] runs, compiled: what run.py knows. sweep.py makes them of make()."""
 
     init: Callable  # (settings, keys, data) -> states
+    begin: Callable  # (settings, states, data) -> diagnostics' states, before the first step
     advance: Callable  # (settings, states, data, clock) -> states
     run_segment: Callable  # (settings, states, data, clock) -> (states, {name: [R, ...]})
     measure: Callable  # (settings, states, diagnostics, data, clock, names, subject) -> (diagnostics, {name: [R, ...]})

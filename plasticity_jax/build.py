@@ -15,7 +15,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -35,21 +35,12 @@ from plasticity_jax.train import supervised
 __all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "complete"]
 
 # diagnostics that are measured only where a configuration asks for them; `forgetting` because few streams allow it
-COSTLY = (
-    "spectrum",
-    "gradient_covariance",
-    "ntk",
-    "landscape",
-    "probe",
-    "probe_offset",
-    "probe_labels",
-    "forgetting",
-)
+COSTLY = ("spectrum", "gradient_covariance", "ntk", "landscape", "probe", "probe_offset", "probe_labels", "forgetting")
 DEFAULTS = {
     "seeds": 8,
     "first_seed": 0,
     "tasks": 10,
-    "memory_gb": 1.0,  # what measuring may take for each run beside its state: costly diagnostics work in parts for it
+    "memory_gb": 1.0,  # what measuring may take on each device, beside the states: it works in parts for it
     "early_stopping": False,  # the best network of a task on its validation images goes on, scored every segment
     "segment_steps": 0,  # optimizer steps of one compiled segment; 0: the longest that divides every task, <= 10,000
     "data": {"name": "digits", "dir": ""},
@@ -76,14 +67,14 @@ REGISTRIES = {
     "diagnostics": DIAGNOSTICS,
 }
 LONGEST_SEGMENT = 10_000
-UNSWEPT = ("checkpoint", "data", "log", "parallel")
+UNSWEPT = ("checkpoint", "data", "log", "memory_gb", "parallel")
 
 
 class Plan(NamedTuple):
     """A configuration, understood."""
 
     config: dict  # resolved: every setting of every factory, as plain Python values
-    make: Callable  # (settings) -> Experiment
+    make: Callable  # (settings, at_once=1) -> Experiment, which shares the memory with so many runs vmapped with it
     spec: dict  # shapes of the data, and the number of classes
     seeds: np.ndarray  # [R] int
     settings: dict  # dotted path -> [R] float64, one value per run; float32 on the device
@@ -111,12 +102,14 @@ def build(config, spec):
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     runs = [(seed, point) for point in points for seed in range(config["seeds"])]
 
-    def make(settings):
-        return _experiment(_with_settings(config, settings), spec)
+    def make(settings, at_once=1):
+        return _experiment(_with_settings(config, settings), spec, config["memory_gb"] / at_once)
 
     for point in points:
         experiment = make(point)
+        _check_names(dict(experiment.diagnostics))  # which makes them
     lengths = tuple(experiment.trainer.steps(task) for task in range(config["tasks"]))
+    segment_steps = _segment_steps(config["segment_steps"], lengths)
     return Plan(
         config,
         make,
@@ -124,7 +117,7 @@ def build(config, spec):
         np.array([config["first_seed"] + seed for seed, _ in runs]),
         {path: np.array([point[path] for _, point in runs]) for path in axes},
         lengths,
-        _segment_steps(config["segment_steps"], lengths),
+        segment_steps,
         *({name: block[key] for name, block in config["diagnostics"].items()} for key in ("every", "every_segments")),
     )
 
@@ -300,14 +293,14 @@ def json_copy(config):
     return {key: json_copy(value) if isinstance(value, dict) else value for key, value in config.items()}
 
 
-def _experiment(config, spec):
+def _experiment(config, spec, memory_gb):
     """All records of one run, each made from its block and from the records before it."""
     stream = _call("stream", config["stream"], {"spec": spec})
     if config["stream"]["cycle"]:
         stream = recurring(stream, config["stream"]["cycle"])
     spec = {**spec, "classes": stream.outputs or spec["classes"]}  # what is predicted is for the stream to say
     input_shape = stream.input_shape or spec["train"]["x"].shape[1:]
-    offered = {"spec": spec, "stream": stream, "input_shape": input_shape, "memory_gb": config["memory_gb"]}
+    offered = {"spec": spec, "stream": stream, "input_shape": input_shape, "memory_gb": memory_gb}
     offered["horizon"] = Horizon(config["tasks"], stream.steps)
     head = _call("head", config["head"], offered)
     offered |= {"head": head, "outputs": head.outputs, "objective": head.objective}
@@ -325,11 +318,26 @@ def _experiment(config, spec):
         _segment_steps(config["segment_steps"], lengths),
         offered["intervention"],
         early_stopping=config["early_stopping"],
+        memory_gb=memory_gb,
         **config["online"],
     )
-    diagnostics = {name: _call("diagnostics", block, offered) for name, block in config["diagnostics"].items()}
-    _check_names(diagnostics)
-    return Experiment(trainer, diagnostics)
+    return Experiment(trainer, _Diagnostics(config["diagnostics"], offered))
+
+
+class _Diagnostics(Mapping):
+    """Name -> Diagnostic, each made when it is asked for: the program of one does not need the others."""
+
+    def __init__(self, blocks, offered):
+        self._blocks, self._offered = blocks, offered
+
+    def __getitem__(self, name):
+        return _call("diagnostics", self._blocks[name], self._offered)
+
+    def __iter__(self):
+        return iter(self._blocks)
+
+    def __len__(self):
+        return len(self._blocks)
 
 
 def _intervention(block, offered):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import accuracy
+from plasticity_jax.parts import evaluated
 
 __all__ = ["KEEP_LAST", "Keep", "keep_best"]
 
@@ -23,11 +24,12 @@ class Keep(NamedTuple):
 KEEP_LAST = Keep(lambda learner: (), lambda state, data: state, lambda state: state)
 
 
-def keep_best(network, objective, stream):
+def keep_best(network, objective, stream, memory_gb=1.0):
     """Keep the network with the highest accuracy on the stream's validation split; the first of several.
 
     Args:
       network, objective, stream: records.
+      memory_gb: gigabytes for the activations of validation images; beyond that they are taken in parts.
 
     Returns:
       Keep, whose `best` is (accuracy [], Variables). States of the optimizer and of interventions are not kept: they go
@@ -46,7 +48,7 @@ def keep_best(network, objective, stream):
         batch, variables = stream.evaluate(state.source, data, "validation"), state.learner.variables
         if not jnp.issubdtype(batch["y"].dtype, jnp.integer):
             raise ValueError("early_stopping=True, but the stream has real-valued targets: there is no accuracy.")
-        outputs, _ = network.apply(for_step(state.key, Purpose.MEASURE), variables, batch["x"], False)
+        outputs = evaluated(network, for_step(state.key, Purpose.MEASURE), variables, batch["x"], memory_gb)
         reached = accuracy(objective.predict(outputs), batch)
         is_better = reached > state.best[0]  # never where it is NaN
         best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), (reached, variables), state.best)

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.extend.core
+from jax.interpreters import partial_eval
 
 __all__ = ["matrix_flops"]
 
@@ -18,13 +19,19 @@ def matrix_flops(jaxpr):
       jaxpr: of the function, from `jax.make_jaxpr(function)(*args)`.
 
     Returns:
-      int: 2 for each multiplication with its addition. A scan counts each of its rounds, a branch the costlier side, a
-      loop of unknown length one round. Decompositions (QR, eigenvalues) count nothing.
+      int: 2 for each multiplication with its addition, if a result needs it. A scan counts each of its rounds, a branch
+      the costlier side, a loop of unknown length one round: a lower bound. Decompositions (QR, eigenvalues) count
+      nothing.
 
     >>> import jax.numpy as jnp
     >>> matrix_flops(jax.make_jaxpr(jnp.dot)(jnp.ones((2, 4)), jnp.ones((4, 3))))  # 2 * 4 * 3 multiplications
     48
     """
+    needed, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return _of_jaxpr(needed)
+
+
+def _of_jaxpr(jaxpr):
     return sum(_of_equation(equation) for equation in jaxpr.eqns)
 
 
@@ -41,7 +48,7 @@ def _of_equation(equation):
         kernel = params["dimension_numbers"].rhs_spec  # the kernel's axes: outputs, inputs, then positions
         inner = math.prod(shapes[1]) // shapes[1][kernel[0]]
         return 2 * math.prod(shapes[-1]) * inner
-    inner = [matrix_flops(sub) for sub in jax.extend.core.jaxprs_in_params(params)]
+    inner = [_of_jaxpr(sub) for sub in jax.extend.core.jaxprs_in_params(params)]
     if name == "cond":
         return max(inner)
     if name == "shard_map":

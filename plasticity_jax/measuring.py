@@ -18,8 +18,9 @@ class Measuring:
       job: run.Job.
       path: costs.json, which is brought up to date by `save`:
         {diagnostic: {"seconds": of all its measurements, without compiling; "measurements": their number;
-        "gflop": of matrix products, of one measurement of all runs; see flops.py}}, and under "training" the
-        number of "segments" and the "seconds" of those that were "timed".
+        "gflop": of matrix products, of one measurement of all runs; see flops.py}}, under "before training" the same
+        of what diagnostics do once, such as the fits of a probe's fresh networks, and under "training" the number of
+        "segments" and the "seconds" of those that were "timed".
     """
 
     def __init__(self, job, path):
@@ -34,21 +35,32 @@ class Measuring:
         inside = plan.every_segments
         return [name for name in names if last or (inside[name] and (segment + 1) % inside[name] == 0)]
 
+    def begin(self, states):
+        """The first memories of all diagnostics."""
+        job = self._job
+        given = (job.settings, runs.place(job.mesh, states), job.data)
+        return self._timed("before training", job.programs.begin.trace(*given), given)
+
     def measure(self, name, states, memory, clock):
         """(the diagnostic's new memory, {metric: [R, ...]}), both from the memories of all diagnostics."""
         job = self._job
         given = runs.place(job.mesh, (states, {name: memory[name]}))  # the same layout always: it is part of a program
         given = (job.settings, *given, job.data, clock)
+        traced = None if name in self._programs else job.programs.measure.trace(*given, (name,))
+        new, metrics = self._timed(name, traced, given)
+        return new[name], jax.device_get(metrics)
+
+    def _timed(self, name, traced, given):
+        """Call a program, which is compiled the first time, and count what it costs."""
         if name not in self._programs:
-            traced = job.programs.measure.trace(*given, (name,))
             self._programs[name] = traced.lower().compile()
             cost = self._costs.setdefault(name, {"seconds": 0.0, "measurements": 0})
             cost["gflop"] = matrix_flops(traced.jaxpr) / 1e9
         began = time.perf_counter()
-        new, metrics = jax.block_until_ready(self._programs[name](*given))
+        found = jax.block_until_ready(self._programs[name](*given))
         self._costs[name]["seconds"] += time.perf_counter() - began
         self._costs[name]["measurements"] += 1
-        return new[name], jax.device_get(metrics)
+        return found
 
     def trained(self, seconds):
         """Count a segment of training; the time of a process's first one, which compiles, is left out."""

@@ -58,12 +58,14 @@ def online(network, objective, segment_steps, parts=10, plasticity_every=100):
         found = {"loss": snapshot.loss, "accuracy": reached, "weight": jnp.sum(snapshot.batch["weight"])}
         if plasticity_every:
             due = snapshot.clock.step % plasticity_every == 0
-            found["plasticity"] = when(due, gained, jnp.float32(jnp.nan), learner.variables, key, snapshot)
+            found["due"] = due
+            found["plasticity"] = when(due, gained, jnp.float32(0.0), learner.variables, key, snapshot)
         return found
 
     def segment(diverged, found):
-        weight, means = found["weight"], {}
-        means["online_plasticity"] = jnp.nanmean(found.get("plasticity", jnp.full(1, jnp.nan)))
+        weight, means = found["weight"], {"online_plasticity": jnp.float32(jnp.nan)}
+        if plasticity_every:
+            means["online_plasticity"] = jnp.sum(found["plasticity"]) / jnp.sum(found["due"])
         for name in ("loss", "accuracy"):
 
             def mean(part, values=found[name]):

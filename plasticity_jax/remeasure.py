@@ -46,7 +46,8 @@ def remeasure(workdir, diagnostics, task=None):
     trained = build({**given, "diagnostics": {**off, **given["diagnostics"]}}, spec)
     plan = build({**given, "diagnostics": {**off, **wanted}}, spec)
     job = run.prepare(plan, dataset.arrays)
-    states, memory = job.programs.init(job.settings, job.keys, job.data)
+    states = job.programs.init(job.settings, job.keys, job.data)
+    memory = job.programs.begin(job.settings, states, job.data)
     clock = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
     if task != -1:
         task, states = _restored(workdir, trained, dataset.arrays, task)
@@ -71,9 +72,10 @@ def _restored(workdir, plan, arrays, task):
             "train with --config.checkpoint.keep=all."
         )
     job = run.prepare(plan, arrays)
-    first = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
+    states = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
+    memory = jax.eval_shape(job.programs.begin, job.settings, states, job.data)
     clock = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
-    like = {"train": first[0], "diagnostics": first[1], "clock": clock}
+    like = {"train": states, "diagnostics": memory, "clock": clock}
     _, content = checkpoints.restore(like, ends[task])
     checkpoints.close()
     return task, content["train"]

@@ -1,6 +1,7 @@
 """The order of events: run segments, measure at the boundary, write the numbers, save a checkpoint, next task."""
 
 import contextlib
+import functools
 import logging
 import os
 import pathlib
@@ -61,7 +62,7 @@ def run(config, workdir, name=None, progress_stream=None):
 
 
 def sweep(variants, workdir):
-    """Train variants one after the other, each in its own folder; all are checked before the first one starts.
+    """Train variants one after the other, each in its own folder; all configurations are checked first.
 
     Args:
       variants: name -> configuration.
@@ -101,6 +102,9 @@ def _understood(config):
     parse_keep(plan.config["checkpoint"]["keep"])
     log.check(plan.config["log"])
     runs.runs_mesh(len(plan.seeds), plan.config["parallel"]["devices"])
+    for name, period in plan.every.items():
+        if period > len(plan.lengths):
+            logging.warning("diagnostics.%s.every=%d measures nothing in %d tasks.", name, period, len(plan.lengths))
     return plan, dataset.arrays
 
 
@@ -160,7 +164,8 @@ def prepare(plan, arrays, runs_per_batch=None):
     if runs_per_batch and parallel["runs_per_batch"] not in (0, runs_per_batch):
         logging.warning("parallel.runs_per_batch stays %d, as it was when these results were begun.", runs_per_batch)
     size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
-    return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
+    make = functools.partial(plan.make, at_once=size)
+    return Job(plan, runs.programs(make, mesh, size), mesh, settings, keys, data, size)
 
 
 class _Session:
@@ -179,9 +184,8 @@ class _Session:
 
     def _restore(self):
         """The newest checkpoint, or the beginning; numbers that are ahead of it are taken back."""
-        job, programs = self.job, self.job.programs
-        first = programs.init.trace(job.settings, job.keys, job.data).out_info
-        found = self.checkpoints.restore(_content(*first, _clock(0, 0, 0)))
+        job = self.job
+        found = self.checkpoints.restore(_content(*_first(job), _clock(0, 0, 0)))
         if found is None and self.status.task:
             raise folder.FolderError(
                 f"{self.results.path.parent} has numbers of {self.status.task} tasks but no checkpoint to go on from: "
@@ -189,7 +193,8 @@ class _Session:
             )
         if found is None:
             self.step = 0
-            self.states, self.diagnostics = programs.init(job.settings, job.keys, job.data)
+            self.states = job.programs.init(job.settings, job.keys, job.data)
+            self.diagnostics = self.measuring.begin(self.states)
         else:
             self.step, content = found
             self.states, self.diagnostics = runs.place(job.mesh, (content["train"], content["diagnostics"]))
@@ -315,7 +320,7 @@ def _dims(job):
     segments = max(plan.lengths) // plan.segment_steps
     clock = _clock(0, 0, 0)
     # all are traced as they will be called, so that it need not be done again
-    states, memory = runs.placed(job.mesh, job.programs.init.trace(job.settings, job.keys, job.data).out_info)
+    states, memory = _first(job)
     job.programs.run_segment.trace(job.settings, states, job.data, clock)
     for name in plan.every:
         job.programs.measure.trace(job.settings, states, {name: memory[name]}, job.data, clock, (name,))
@@ -325,6 +330,12 @@ def _dims(job):
         inside = {"segment": segments} if plan.every_segments[name] else {}
         dims |= {metric: {**inside, **own} for metric, own in diagnostic.dims.items()}
     return {**dims, "diverged": {}}
+
+
+def _first(job):
+    """Shapes of the first states of the runs, and of the diagnostics."""
+    states = runs.placed(job.mesh, job.programs.init.trace(job.settings, job.keys, job.data).out_info)
+    return states, runs.placed(job.mesh, job.programs.begin.trace(job.settings, states, job.data).out_info)
 
 
 def _coordinates(plan):
@@ -341,7 +352,7 @@ def _record_environment(workdir, job):
     path, now = workdir / "environment.json", environment.describe()
     found = folder.read_json(path)
     if found is None:
-        params = job.programs.init.trace(job.settings, job.keys, job.data).out_info[0].learner.variables.params
+        params = _first(job)[0].learner.variables.params
         layers = {name: size // len(job.plan.seeds) for name, size in tree.size_by_layer(params).items()}
         facts = {"parameters": sum(layers.values()), "layers": layers, "classes": job.plan.spec["classes"]}
         found = {**now, "runs_per_batch": job.runs_per_batch, **facts, "resumed": []}

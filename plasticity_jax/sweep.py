@@ -58,24 +58,30 @@ def programs(make, mesh, runs_per_batch=1):
       runs_per_batch: how many runs are vmapped together. Other numbers round differently.
 
     Returns:
-      Programs. `init(settings, keys, data)` also returns the first states of the diagnostics. States are donated to
-      `advance` and `run_segment`. `measure` takes the names of the diagnostics to apply and `subject`, a function
-      TrainState -> TrainState that says whose learner is measured; both are static.
+      Programs. `begin` is one of its own, so that the first states have the same bits whatever is measured. States are
+      donated to `advance` and `run_segment`. `measure` takes the names of the diagnostics to apply and `subject`, a
+      function TrainState -> TrainState that says whose learner is measured; both are static.
     """
     over = functools.partial(_over_runs, mesh=mesh, runs_per_batch=runs_per_batch)
 
     @jax.jit
     def init(settings, keys, data):
         def one(settings, _, key, data):
-            experiment = make(settings)
-            state = experiment.trainer.init(key, data)
-            snapshot = experiment.trainer.snapshot(state, data, _start())
-            key, memory = for_step(key, Purpose.DIAGNOSTIC_INIT), {}
-            for name, diagnostic in experiment.diagnostics.items():
-                memory[name] = diagnostic.init(_named(key, name), state.learner, snapshot)
-            return (), (state, memory)
+            return (), make(settings).trainer.init(key, data)
 
         return over(one)(settings, (), keys, data)[1]
+
+    @jax.jit
+    def begin(settings, states, data):
+        def one(settings, _, state, data):
+            experiment = make(settings)
+            snapshot = experiment.trainer.snapshot(state, data, _start())
+            key, memory = for_step(state.key, Purpose.DIAGNOSTIC_INIT), {}
+            for name, diagnostic in experiment.diagnostics.items():
+                memory[name] = diagnostic.init(_named(key, name), state.learner, snapshot)
+            return (), memory
+
+        return over(one)(settings, (), states, data)[1]
 
     @functools.partial(jax.jit, donate_argnums=1)
     def advance(settings, states, data, clock):
@@ -106,7 +112,7 @@ def programs(make, mesh, runs_per_batch=1):
 
         return over(one)(settings, diagnostics, states, data, clock)
 
-    return Programs(init, advance, run_segment, measure)
+    return Programs(init, begin, advance, run_segment, measure)
 
 
 def batch_size(wanted, runs, mesh, bytes_per_run):

@@ -9,6 +9,7 @@ from plasticity_jax.early_stopping import KEEP_LAST, keep_best
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import first_learner, learn
 from plasticity_jax.online import online
+from plasticity_jax.parts import evaluation_gradient
 
 __all__ = ["supervised"]
 
@@ -21,6 +22,7 @@ def supervised(
     segment_steps,
     intervention=Intervention(),  # noqa: B008 - an immutable record
     early_stopping=False,
+    memory_gb=1.0,
     **online_settings,
 ):
     """A Trainer for supervised learning.
@@ -35,6 +37,7 @@ def supervised(
       early_stopping: score the network on the stream's validation split after each segment; the best one of a task, the
         first of several, is measured at its end and goes on into the next. The states of the optimizer and of the
         interventions go on as they are. Dohare et al. 2024 (CIFAR-100) score after each epoch.
+      memory_gb: gigabytes for the activations of evaluation inputs; beyond that they are taken in parts.
       **online_settings: `parts` and `plasticity_every` of `online.online`.
 
     Returns:
@@ -47,7 +50,7 @@ def supervised(
     """
     learning = learn(network, objective, optimizer, intervention)
     watch = online(network, objective, segment_steps, **online_settings)
-    keep = keep_best(network, objective, stream) if early_stopping else KEEP_LAST
+    keep = keep_best(network, objective, stream, memory_gb) if early_stopping else KEEP_LAST
 
     def init(key, data):
         source = stream.init(key, data)
@@ -95,7 +98,7 @@ def supervised(
         key = for_step(state.key, Purpose.MEASURE)
         last = clock._replace(step=jnp.maximum(clock.step - 1, 0))  # a schedule is at the step that was taken last
         seen = Snapshot(last, state.initial, batch, interventions=state.interventions)
-        seen, _ = learning.gradient(key, state.interventions, state.learner, seen, train=False)
+        seen = evaluation_gradient(learning, network, key, state, seen, memory_gb)
         seen, _ = learning.update(key, state.interventions, state.learner, seen)
         return seen._replace(clock=clock)
 

@@ -24,7 +24,7 @@ CONFIG = {
         "weights": {},
         "units": {"every": 2},
         "gradients": {"every": 0},
-        **{name: {"every": 0} for name in ("ranks", "predictions", "overlap", "duplicates", "sparsity")},
+        **{name: {"every": 0} for name in ("ranks", "overlap", "duplicates", "sparsity")},
     },
 }
 

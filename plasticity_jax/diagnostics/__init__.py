@@ -11,7 +11,6 @@ from plasticity_jax.diagnostics.landscape import landscape
 from plasticity_jax.diagnostics.ntk import ntk
 from plasticity_jax.diagnostics.overlap import overlap
 from plasticity_jax.diagnostics.performance import performance
-from plasticity_jax.diagnostics.predictions import predictions
 from plasticity_jax.diagnostics.probe import probe, probe_labels, probe_offset
 from plasticity_jax.diagnostics.ranks import ranks
 from plasticity_jax.diagnostics.shift import shift
@@ -30,7 +29,6 @@ __all__ = [
     "ntk",
     "overlap",
     "performance",
-    "predictions",
     "probe",
     "probe_labels",
     "probe_offset",
@@ -44,7 +42,6 @@ __all__ = [
 
 DIAGNOSTICS = {
     "performance": performance,
-    "predictions": predictions,
     "weights": weights,
     "gradients": gradients,
     "units": units,

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from plasticity_jax import check, tree
-from plasticity_jax.base import Array, Clock, Intervention, Outputs, Snapshot
+from plasticity_jax.base import Array, Clock, Intervention, Snapshot
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import first_learner, learn
+from plasticity_jax.parts import evaluated
 
-__all__ = ["Copies", "ProbeState", "Size", "evaluated", "fitted_copies", "keys", "moments", "weighted_average"]
+__all__ = ["Copies", "ProbeState", "Size", "exactly", "fitted_copies", "keys", "moments", "weighted_average"]
 
 INPUTS, TARGETS, FITS = range(3)  # what the key of a run is folded with
 
@@ -71,7 +72,7 @@ def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, 
         """{name: [M]}."""
 
         def outputs_of(learner):
-            return evaluated(network, learner.variables, data["x"], size.batch)
+            return exactly(network, learner.variables, data["x"], memory_gb / size.targets)
 
         def step(carry, now):
             i, rows = now
@@ -98,7 +99,8 @@ def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, 
         order = _order(for_step(state.key, Purpose.BATCH), size)
         at_once = _at_once(memory_gb, network, learner, state.data["x"], size)
         targets = (keys(for_step(state.key, Purpose.TASK), size.targets), state.targets)
-        return jax.lax.map(lambda pair: fit_one(pair[0], order, pair[1]), targets, batch_size=at_once)
+        together = None if at_once == 1 else at_once
+        return jax.lax.map(lambda pair: fit_one(pair[0], order, pair[1]), targets, batch_size=together)
 
     def init(key, learner, snapshot):
         data = _inputs(jax.random.fold_in(key, INPUTS), snapshot.batch, size.inputs)
@@ -133,13 +135,10 @@ def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, 
     return Copies(init, apply)
 
 
-def evaluated(network, variables, x, batch):
-    """Outputs.y of all inputs in evaluation mode, at the highest precision, `batch` inputs at a time."""
-    n = x.shape[0]
-    rows = jnp.minimum(jnp.arange(-(-n // batch) * batch), n - 1).reshape(-1, batch)  # the last row fills the last part
+def exactly(network, variables, x, memory_gb):
+    """`parts.evaluated` at the highest precision."""
     with jax.default_matmul_precision("highest"):
-        y = jax.lax.map(lambda part: network.apply(None, variables, x[part], False)[0].y, rows)
-    return Outputs(y.reshape(-1, *y.shape[2:])[:n], {}, {})
+        return evaluated(network, None, variables, x, memory_gb)
 
 
 def moments(size):
@@ -176,11 +175,11 @@ def _order(key, size):
 
 
 def _at_once(memory_gb, network, learner, x, size):
-    """How many targets are fitted side by side, a divisor of their number; None for one by one."""
+    """How many targets are fitted side by side, a divisor of their number."""
     if jax.default_backend() == "cpu":
-        return None  # side by side, they push each other out of the cache
+        return 1  # side by side, they push each other out of the cache
     outputs = jax.eval_shape(lambda: network.apply(None, learner.variables, x[: size.batch], False)[0])
     # learner, gradients and next learner; activations, what the backward pass makes of them, and as much again; batches
     floats = 3 * tree.size((learner, outputs)) + 2 * tree.size(x[: size.batch])
-    most = max(1, memory_gb * 2**30 // (4 * floats))
+    most = max(1, memory_gb * 1e9 // (4 * floats))
     return max(count for count in range(1, size.targets + 1) if size.targets % count == 0 and count <= most)

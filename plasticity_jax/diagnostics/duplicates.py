@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, stack
-from plasticity_jax.diagnostics.units import fraction, mean_and_deviation, rows_of
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack
+from plasticity_jax.diagnostics.units import fraction, mean_and_deviation, places_of, rows_of
 
-__all__ = ["duplicated", "duplicates"]
+__all__ = ["duplicates"]
 
 
-def duplicates(network, threshold: float = 0.95):
+def duplicates(network, memory_gb, threshold: float = 0.95):
     """Share of the units of every hidden layer that repeat an earlier unit.
 
       duplicate_fraction  share of the units i with |corr(h_i, h_j)| > threshold for some j < i
@@ -25,11 +25,12 @@ def duplicates(network, threshold: float = 0.95):
 
     Args:
       network: its wiring names the layers.
+      memory_gb: gigabytes for activations; see `units`.
       threshold: 0 to 1.
 
     Returns:
-      A Diagnostic with one metric of dimension layer. It costs about the forward pass of a dense layer of U inputs, and
-      holds the [N, U] centred activations and [U, U] correlations of one layer.
+      A Diagnostic with one metric of dimension layer. It costs about the forward pass of a dense layer of U inputs and
+      outputs, and two passes more where it is taken in parts.
 
     Raises:
       ValueError: a threshold out of its range.
@@ -38,27 +39,37 @@ def duplicates(network, threshold: float = 0.95):
     alike.
 
     >>> from plasticity_jax.base import Network, Wire
-    >>> duplicates(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims
+    >>> duplicates(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),)), memory_gb=1.0).dims
     {'duplicate_fraction': {'layer': ('fc0',)}}
     """
     check.between("duplicates.threshold", threshold, 0.0, 1.0)
     layers = hidden_layers(network)
 
-    def measured(snapshot, layer):
-        acts, width = snapshot.outputs.acts[layer], snapshot.outputs.preacts[layer].shape[-1]
-        h, counted = rows_of(acts, snapshot.batch["weight"], width)
-        return fraction(duplicated(h, counted, threshold), h, counted)
+    def rows(outputs, weight, layer):
+        return rows_of(outputs.acts[layer], weight, outputs.preacts[layer].shape[-1])
 
     def apply(key, state, learner, snapshot):
-        return state, {"duplicate_fraction": stack([measured(snapshot, layer) for layer in layers])}
+        total = over_inputs(network, memory_gb, key, learner, snapshot)
+        moments = mean_and_deviation(total, rows, layers)
+
+        def products(outputs, weight, start):
+            found = {layer: rows(outputs, weight, layer) for layer in layers}
+            return {name: (places_of(*both), _products(*both, *moments[name])) for name, both in found.items()}
+
+        sums = total(products)
+        fractions = [fraction(_repeats(product / places, threshold), places) for places, product in sums.values()]
+        return state, {"duplicate_fraction": stack(fractions)}
 
     return Diagnostic(lambda key, learner, snapshot: (), apply, {"duplicate_fraction": {"layer": layers}})
 
 
-def duplicated(h, counted, threshold):
-    """[U] bool: correlated with an earlier unit. Arguments as `units.rows_of` returns them."""
-    mean, deviation = mean_and_deviation(h, counted)
+def _products(h, counted, mean, deviation):
+    """[U, U] sums over places of the products of standardised activations; 0 for units that do not vary."""
     varies = deviation > 0
     normal = jnp.where(counted & varies, (h - mean) / jnp.where(varies, deviation, 1.0), 0.0)  # [N, U]
-    correlation = jnp.einsum("ni,nj->ij", normal, normal, precision="highest") / jnp.sum(counted)
+    return jnp.einsum("ni,nj->ij", normal, normal, precision="highest")
+
+
+def _repeats(correlation, threshold):
+    """[U] bool: correlated with an earlier unit."""
     return jnp.any(jnp.tril(jnp.abs(correlation) > threshold, -1), 1)

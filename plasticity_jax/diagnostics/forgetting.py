@@ -10,11 +10,12 @@ import numpy as np
 from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.learn import accuracy
+from plasticity_jax.parts import evaluated
 
 __all__ = ["forgetting"]
 
 
-def forgetting(network, objective, horizon, groups: int = 0):
+def forgetting(network, objective, horizon, memory_gb, groups: int = 0):
     """Accuracy on the test inputs of every task so far, and what became of it.
 
     A test input belongs to the task g in which its class came, `snapshot.batch["test"]["task"]` [B] int32. With a_g the
@@ -33,6 +34,7 @@ def forgetting(network, objective, horizon, groups: int = 0):
       network: evaluates the test inputs, with `train=False`.
       objective: gives the scores.
       horizon: its `tasks` is the number of tasks of a run.
+      memory_gb: gigabytes for activations: the test inputs are taken in parts that need no more.
       groups: G; 0: the number of tasks of a run.
 
     Returns:
@@ -49,8 +51,7 @@ def forgetting(network, objective, horizon, groups: int = 0):
     tasks = np.arange(groups or horizon.tasks)
 
     def accuracies(key, learner, test):
-        outputs, _ = network.apply(key, learner.variables, test["x"], False)
-        scores = objective.predict(outputs)
+        scores = objective.predict(evaluated(network, key, learner.variables, test["x"], memory_gb))
         return jax.vmap(lambda g: accuracy(scores, {**test, "weight": test["weight"] * (test["task"] == g)}))(tasks)
 
     def init(key, learner, snapshot):

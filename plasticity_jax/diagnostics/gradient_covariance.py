@@ -17,7 +17,7 @@ def gradient_covariance(network, objective, memory_gb, examples: int = 512):
       gradient_covariance       C_k[i, j] = <g_i, g_j> / (||g_i|| ||g_j||)                        [k, k]
       gradient_covariance_rank  exp(-sum_i p_i ln p_i), p_i = lambda_i / sum lambda of C_k        []
       gradient_interference     mean of C_k[i, j] over pairs i != j                               []
-      negative_interference     share of the pairs i != j with C_k[i, j] < 0                      []
+      interference_sign         mean of sign C_k[i, j] over pairs i != j                          []
 
     The examples are the first k of the evaluation inputs, which the streams give in a fixed order; the loss is the
     task's, in evaluation mode and without penalties. Rows and columns of an example of weight 0 are NaN, as are those
@@ -48,7 +48,7 @@ def gradient_covariance(network, objective, memory_gb, examples: int = 512):
         cosines = gradient_gram(loss, learner.variables.params, batch, memory=memory_gb * 1e9)
         return state, _describe(cosines, batch["weight"] > 0, examples)
 
-    dims = {name: {} for name in ("gradient_covariance_rank", "gradient_interference", "negative_interference")}
+    dims = {name: {} for name in ("gradient_covariance_rank", "gradient_interference", "interference_sign")}
     dims["gradient_covariance"] = {"example": range(examples), "other": range(examples)}
     return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
 
@@ -58,11 +58,10 @@ def _describe(cosines, counted, examples):
     known = counted[:, None] & counted
     pairs = known & ~jnp.eye(len(counted), dtype=bool)
     eigenvalues = jnp.linalg.eigvalsh(jnp.where(known, cosines, 0.0))
-    negative = jnp.where(jnp.isnan(cosines), jnp.nan, cosines < 0)
     missing = examples - len(counted)
     return {
         "gradient_covariance": jnp.pad(jnp.where(known, cosines, jnp.nan), (0, missing), constant_values=jnp.nan),
         "gradient_covariance_rank": spectra.effective_rank(jnp.maximum(eigenvalues, 0.0)),
         "gradient_interference": jnp.mean(cosines, where=pairs),
-        "negative_interference": jnp.mean(negative, where=pairs),
+        "interference_sign": jnp.mean(jnp.sign(cosines), where=pairs),
     }

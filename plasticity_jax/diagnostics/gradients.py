@@ -1,37 +1,55 @@
-"""How large gradients and updates are, alone and against the parameters."""
+"""How large gradients and updates are, alone and against the parameters, and what an update changes."""
 
 import jax.numpy as jnp
+import optax
 
 from plasticity_jax import tree
 from plasticity_jax.base import Diagnostic
+from plasticity_jax.diagnostics.predictions import churn, churn_distance
 from plasticity_jax.diagnostics.shared import kernels, stack, to_float32, weight_layers
+from plasticity_jax.parts import evaluated
 
 __all__ = ["effective_learning_rate", "gradients"]
 
 
-def gradients(network):
-    """Sizes of the gradient and of the update that it became.
+def gradients(network, objective, memory_gb):
+    """Sizes of the gradient and of the update that it became, and how far that update moves the predictions.
 
       gradient_norm            ||g||_2, g the gradient of loss + penalties before any hook, over all parameters
       update_ratio             ||u||_2 / ||theta||_2, u the optimizer's update, over all parameters
       effective_learning_rate  ||u||_2 / (||g||_2 ||w||_2^2), over the kernels jointly; see `effective_learning_rate`
       layer_update_ratio       ||u_W||_2 / ||W||_2 of each kernel W; NaN for a kernel of zeros
+      gradient_sparsity        share of the entries of each kernel's gradient that are exactly 0
+      churn, churn_distance    of the predictions on the inputs, once the update is made; see predictions.py
 
-    The first three are [] float32, the last is [L]. Gradient and update are those of `snapshot.batch`; with few
-    examples in it they are noisy.
+    Update ratio and sparsity of layers are [L] float32, the others []. Gradient and update are those of
+    `snapshot.batch`, all evaluation inputs; what moves is what would be learned from. The update is not applied to the
+    learner.
 
     Args:
       network: its layers are those with a parameter called "kernel", found from shapes alone.
+      objective: gives the scores.
+      memory_gb: gigabytes for activations: inputs are taken in parts that need no more.
 
     Returns:
-      A Diagnostic with three scalar metrics and one of dimension layer, the output layer included.
+      A Diagnostic with five scalar metrics and two of dimension layer, the output layer included. It costs one gradient
+      and one forward pass.
+
+    Churn: Schaul et al. 2022 (arXiv 2206.00730), section 2, "policy churn": the share of states whose greedy action
+    changes under one update.
 
     >>> from plasticity_jax.base import Network, Variables
     >>> network = Network(lambda key: Variables({"fc0": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}, {}), None)
-    >>> gradients(network).dims["layer_update_ratio"]
+    >>> gradients(network, objective=None, memory_gb=1.0).dims["layer_update_ratio"]
     {'layer': ('fc0',)}
     """
     layers = weight_layers(network)
+
+    def moved(key, learner, snapshot):
+        params = optax.apply_updates(learner.variables.params, snapshot.updates)
+        after = evaluated(network, key, learner.variables._replace(params=params), snapshot.batch["x"], memory_gb)
+        scores = [objective.predict(outputs) for outputs in (snapshot.outputs, after)]
+        return {f.__name__: f(*scores, snapshot.batch) for f in (churn, churn_distance)}
 
     def apply(key, state, learner, snapshot):
         params, gradient, update = map(to_float32, (learner.variables.params, snapshot.gradients, snapshot.updates))
@@ -42,11 +60,17 @@ def gradients(network):
             "layer_update_ratio": stack(
                 [_ratio(u, w) for u, w in zip(kernels(update).values(), kernels(params).values(), strict=True)]
             ),
+            "gradient_sparsity": stack([_share_of_zeros(g) for g in kernels(snapshot.gradients).values()]),
+            **moved(key, learner, snapshot),
         }
 
-    per_layer = {"layer_update_ratio": {"layer": layers}}
-    names = ("gradient_norm", "update_ratio", "effective_learning_rate")
+    per_layer = {name: {"layer": layers} for name in ("layer_update_ratio", "gradient_sparsity")}
+    names = ("gradient_norm", "update_ratio", "effective_learning_rate", "churn", "churn_distance")
     return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names} | per_layer)
+
+
+def _share_of_zeros(values):
+    return jnp.where(jnp.all(jnp.isfinite(values)), jnp.mean(values == 0), jnp.nan)
 
 
 def _ratio(update, kernel):

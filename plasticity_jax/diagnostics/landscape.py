@@ -9,9 +9,11 @@ import numpy as np
 
 from plasticity_jax import check, tree
 from plasticity_jax.base import Diagnostic
+from plasticity_jax.curvature.data import average
 from plasticity_jax.curvature.eigen import eigenpairs
 from plasticity_jax.curvature.matrices import hessian
-from plasticity_jax.diagnostics.shared import first, fitting, task_loss
+from plasticity_jax.diagnostics.shared import first, require_memory, task_loss
+from plasticity_jax.parts import fitting
 
 __all__ = ["landscape"]
 
@@ -34,8 +36,7 @@ def landscape(
     Args:
       network: Network.
       objective: Objective.
-      memory_gb: gigabytes for the activations of a Hessian product; some 2 k + 25 vectors like the parameters come on
-        top.
+      memory_gb: gigabytes for activations, and as much for some 6 k + 60 vectors like the parameters.
       directions: k.
       radius: largest distance, in units of ||theta||.
       points: P, odd, so that r = 0 is among them.
@@ -46,7 +47,8 @@ def landscape(
       default. It costs one gradient, (1 + k) P forward passes, and the Hessian products of k eigenpairs, 20 to 100.
 
     Raises:
-      ValueError: a setting below 1, an even number of points, a radius that is not positive or an axis of the grid.
+      ValueError: a setting below 1, an even number of points, a radius that is not positive or an axis of the grid,
+        more directions than memory_gb holds vectors.
 
     Lines along random directions, scaled filter by filter: Li et al. 2018 (arXiv 1712.09913).
     """
@@ -56,19 +58,27 @@ def landscape(
     check.positive("landscape.radius", radius)
     if points % 2 == 0:
         raise ValueError(f"landscape.points={points}, but it must be odd, so that distance 0 is one of them.")
+    params = jax.eval_shape(lambda: network.init(jax.random.key(0))).params
+    require_memory("landscape.directions", 3 * (2 * directions + 20), params, memory_gb)
     distances = tuple(np.linspace(-radius, radius, points).round(9).tolist())
 
     def apply(key, state, learner, snapshot):
         params, batch = learner.variables.params, first(snapshot.batch, inputs)
         loss = task_loss(network, objective, learner, batch, key)
-        gradient = jax.grad(loss)(params, batch)
-        curved = hessian(loss, params, batch, fitting(network, learner, batch, memory_gb))
+        at_once = fitting(snapshot.outputs, memory_gb)
+        gradient = average(lambda part, start: jax.grad(loss)(params, part), batch, at_once)
+        curved = hessian(loss, params, batch, at_once)
         found = eigenpairs(curved, directions, tol=TOLERANCE, key=key, ncv=2 * directions + 20, multiplicity=False)
         vectors = jax.vmap(lambda v: tree.scale(jnp.where(tree.dot(v, gradient) < 0, -1.0, 1.0), v))(found.vectors)
 
         def along(direction):
             step = tree.norm(params) / tree.norm(direction)
-            return jax.lax.map(lambda r: loss(tree.axpy(r * step, direction, params), batch), jnp.array(distances))
+
+            def at(distance):
+                moved = tree.axpy(distance * step, direction, params)
+                return average(lambda part, start: loss(moved, part), batch, at_once)
+
+            return jax.lax.map(at, jnp.array(distances))
 
         lines = jax.lax.map(along, jax.tree.map(lambda g, v: jnp.concatenate([g[None], v]), gradient, vectors))
         return state, {

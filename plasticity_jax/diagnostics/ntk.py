@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from plasticity_jax import check, curvature
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import first
+from plasticity_jax.diagnostics.shared import first, require_memory
 
 __all__ = ["ntk"]
 
@@ -36,7 +36,7 @@ def ntk(network, memory_gb, inputs: int = 64):
       A Diagnostic with three scalar metrics. Off by default. It costs C gradients for each input.
 
     Raises:
-      ValueError: fewer than 2 inputs.
+      ValueError: fewer than 2 inputs; while tracing, gradients of two inputs that do not fit in memory_gb.
 
     Jacot et al. 2018 (arXiv 1806.07572). Lyle et al. 2024 (arXiv 2402.18762) take 64 inputs and split K into its
     diagonal and the rest, which becomes of low rank where plasticity is lost; they give no scalar for it.
@@ -45,6 +45,9 @@ def ntk(network, memory_gb, inputs: int = 64):
 
     def apply(key, state, learner, snapshot):
         batch = first(snapshot.batch, inputs)
+
+        outputs = snapshot.outputs.y[0].size
+        require_memory("ntk", 2 * outputs, learner.variables.params, memory_gb)
 
         def model(params, x):
             return network.apply(key, learner.variables._replace(params=params), x, False)[0].y

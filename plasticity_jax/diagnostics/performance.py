@@ -1,4 +1,4 @@
-"""How well the network does on the inputs of the task under way, at its end.
+"""How well the network does on the inputs of the task under way, at its end, and how sure it is.
 
 Letters: B examples, C classes, K values of a target.
 """
@@ -6,12 +6,14 @@ Letters: B examples, C classes, K values of a target.
 import jax.numpy as jnp
 
 from plasticity_jax.base import Diagnostic
+from plasticity_jax.diagnostics.predictions import entropy
 from plasticity_jax.learn import accuracy, weighted_mean
+from plasticity_jax.parts import evaluated
 
 __all__ = ["explained_variance", "performance"]
 
 
-def performance(network, objective):
+def performance(network, objective, memory_gb):
     """Loss, accuracy and explained variance at the end of a task, in evaluation mode.
 
       final_loss          sum_b w_b loss_b / sum_b w_b over `snapshot.batch`, the task's own training inputs; no
@@ -19,25 +21,27 @@ def performance(network, objective):
       final_accuracy      sum_b w_b [argmax_c score_bc = y_b] / sum_b w_b over the same
       explained_variance  `explained_variance` of the predictions over the same
       test_accuracy       as final_accuracy, over `snapshot.batch["test"]`
+      prediction_entropy  `predictions.entropy` over `snapshot.batch`, in nats
 
-    All are [] float32. Accuracies are NaN for real-valued targets, and `test_accuracy` also where the stream has no
-    test set: no "test" in the batch, or weights of 0 alone. The explained variance is NaN for labels.
+    All are [] float32. Accuracies and entropy are NaN for real-valued targets, and `test_accuracy` also where the
+    stream has no test set: no "test" in the batch, or weights of 0 alone. The explained variance is NaN for labels.
 
     Args:
       network: evaluates the test inputs, with `train=False`.
       objective: gives losses and scores.
+      memory_gb: gigabytes for activations: the test inputs are taken in parts that need no more.
 
     Returns:
-      A Diagnostic with four scalar metrics.
+      A Diagnostic with five scalar metrics.
 
-    >>> sorted(performance(network=None, objective=None).dims)
-    ['explained_variance', 'final_accuracy', 'final_loss', 'test_accuracy']
+    >>> sorted(performance(network=None, objective=None, memory_gb=1.0).dims)
+    ['explained_variance', 'final_accuracy', 'final_loss', 'prediction_entropy', 'test_accuracy']
     """
 
     def test_accuracy(key, learner, batch):
         if "test" not in batch:
             return jnp.float32(jnp.nan)
-        outputs, _ = network.apply(key, learner.variables, batch["test"]["x"], False)
+        outputs = evaluated(network, key, learner.variables, batch["test"]["x"], memory_gb)
         return accuracy(objective.predict(outputs), batch["test"])
 
     def apply(key, state, learner, snapshot):
@@ -48,9 +52,10 @@ def performance(network, objective):
             "final_accuracy": accuracy(predictions, batch),
             "final_loss": weighted_mean(objective.loss(outputs, batch), batch["weight"]),
             "test_accuracy": test_accuracy(key, learner, batch),
+            "prediction_entropy": entropy(predictions, batch),
         }
 
-    names = ("explained_variance", "final_accuracy", "final_loss", "test_accuracy")
+    names = ("explained_variance", "final_accuracy", "final_loss", "test_accuracy", "prediction_entropy")
     return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names})
 
 

@@ -1,63 +1,56 @@
-"""How sure the predictions are, and how far one update moves them.
+"""How sure predictions are, and how far an update moves them: functions of scores [B, ..., C] and their batch.
 
-Letters: B inputs, C classes or values.
+Scores are `objective.predict`: logits of a softmax head. Classes that do not exist yet, by "classes" [B, C] in the
+batch, have no part in what is said of classes. Letters: B inputs, C classes or values.
 """
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.learn import weighted_mean
 
-__all__ = ["predictions"]
+__all__ = ["churn", "churn_distance", "entropy"]
 
 
-def predictions(network, objective):
-    """Entropy of the predictions, and churn: their change under one update.
+def entropy(scores, batch):
+    """Mean over the inputs of -sum_c p_c ln p_c, p the softmax of the scores: [] float32 nats.
 
-      prediction_entropy  mean over the inputs of -sum_c p_c ln p_c, p the softmax of the scores, in nats
-      churn               share of the inputs whose highest score is at another class after the update
-      churn_distance      mean over inputs and classes of |score after - score before|
+    NaN for real-valued targets. A head that regresses on one-hot labels predicts values near 0 and 1, whose entropy is
+    close to ln C however sure it is; there only changes of the entropy mean something.
 
-    Scores are `objective.predict`: logits of a softmax head. A head that regresses on one-hot labels predicts values
-    near 0 and 1, whose entropy is close to ln C however sure it is; there only changes of the entropy mean something.
-    The update is `snapshot.updates`, which the optimizer would make of the gradient on all evaluation inputs, and the
-    inputs are the same: what moves is what was learned from. It is not applied to the learner.
-
-    All three are [] float32. The first two are NaN for real-valued targets, and where a score is NaN; classes that do
-    not exist yet, by "classes" [B, C] in the batch, have no part in them.
-
-    Args:
-      network: evaluates the inputs once more, with `train=False`.
-      objective: gives the scores.
-
-    Returns:
-      A Diagnostic with three scalar metrics. It costs one forward pass.
-
-    Schaul et al. 2022 (arXiv 2206.00730), section 2, "policy churn": the share of states whose greedy action changes
-    under one update.
-
-    >>> sorted(predictions(network=None, objective=None).dims)
-    ['churn', 'churn_distance', 'prediction_entropy']
+    >>> batch = {"y": jnp.array([0]), "weight": jnp.ones(1)}
+    >>> round(float(entropy(jnp.zeros((1, 2)), batch)), 4)
+    0.6931
     """
+    if not _has_classes(batch):
+        return jnp.float32(jnp.nan)
+    return weighted_mean(jnp.sum(jax.scipy.special.entr(jax.nn.softmax(_existing(scores, batch))), -1), batch["weight"])
 
-    def apply(key, state, learner, snapshot):
-        batch = snapshot.batch
-        params = optax.apply_updates(learner.variables.params, snapshot.updates)
-        after, _ = network.apply(key, learner.variables._replace(params=params), batch["x"], False)
-        old, new = objective.predict(snapshot.outputs), objective.predict(after)
-        moved = weighted_mean(jnp.abs(new - old), batch["weight"])
-        if "classes" in batch:
-            old, new = (jnp.where(batch["classes"], scores, -jnp.inf) for scores in (old, new))
-        entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(old)), -1)  # [B, ...]
-        changed = jnp.where(jnp.isnan(old + new).any(-1), jnp.nan, jnp.argmax(old, -1) != jnp.argmax(new, -1))
-        classes = jnp.issubdtype(batch["y"].dtype, jnp.integer)
-        return state, {
-            "prediction_entropy": weighted_mean(entropy, batch["weight"]) if classes else jnp.float32(jnp.nan),
-            "churn": weighted_mean(changed, batch["weight"]) if classes else jnp.float32(jnp.nan),
-            "churn_distance": moved,
-        }
 
-    names = ("prediction_entropy", "churn", "churn_distance")
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names})
+def churn(before, after, batch):
+    """Share of the inputs whose highest score is at another class afterwards: [] float32.
+
+    NaN for real-valued targets, and where a score is NaN.
+
+    >>> batch = {"y": jnp.array([0, 0]), "weight": jnp.ones(2)}
+    >>> float(churn(jnp.array([[1.0, 0.0], [1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]]), batch))
+    0.5
+    """
+    if not _has_classes(batch):
+        return jnp.float32(jnp.nan)
+    before, after = _existing(before, batch), _existing(after, batch)
+    changed = jnp.argmax(before, -1) != jnp.argmax(after, -1)
+    return weighted_mean(jnp.where(jnp.isnan(before + after).any(-1), jnp.nan, changed), batch["weight"])
+
+
+def churn_distance(before, after, batch):
+    """Mean over inputs and classes of |score after - score before|: [] float32."""
+    return weighted_mean(jnp.abs(after - before), batch["weight"])
+
+
+def _has_classes(batch):
+    return jnp.issubdtype(batch["y"].dtype, jnp.integer)
+
+
+def _existing(scores, batch):
+    return jnp.where(batch["classes"], scores, -jnp.inf) if "classes" in batch else scores

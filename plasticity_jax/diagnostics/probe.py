@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.copies import Size, evaluated, fitted_copies, keys, moments, weighted_average
+from plasticity_jax.diagnostics.copies import Size, exactly, fitted_copies, keys, moments, weighted_average
 from plasticity_jax.learn import accuracy, weighted_mean
 
 __all__ = ["probe", "probe_labels", "probe_offset"]
+
+FLAT = 1e-3  # variance of a target that asks nothing, where others have 0.5: the network's initial outputs are constant
 
 
 def probe(
@@ -45,7 +47,9 @@ def probe(
 
     All losses are over all n inputs, in evaluation mode. Inputs and waves sin(multiplier f(x; w0)) are drawn once per
     run, the waves computed once in float32 at the highest precision and kept: computed anew, f may differ in its last
-    digits, which the multiplier makes into another target. Batches come from permutations, and run across epochs.
+    digits, which the multiplier makes into another target. All is NaN where initial networks say the same of all
+    inputs, as with a head of zeros: their waves are constants, which any network fits. Batches come from permutations,
+    and run across epochs.
 
     Args:
       network, head, optimizer, intervention, stream, spec: records and shapes of the job.
@@ -216,7 +220,11 @@ def _onto_waves(name, network, head, optimizer, intervention, memory_gb, size, m
 
     def draw(key, data):
         def wave(key):
-            return jnp.sin(multiplier * predict(evaluated(network, network.init(key), data["x"], size.batch)))
+            outputs = exactly(network, network.init(key), data["x"], memory_gb / size.targets)
+            with jax.default_matmul_precision("highest"):  # for the mean of a head with bins
+                wave = jnp.sin(multiplier * predict(outputs))
+            varies = jnp.var(wave, 0) > FLAT
+            return jnp.where(varies, wave, jnp.nan)
 
         return jax.lax.map(wave, keys(key, size.targets))
 

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import hidden_layers, row_weights, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack
 
 __all__ = ["feature_matrix", "ranks"]
 
 NAMES = ("srank", "effective_rank", "stable_rank", "approximate_rank", "feature_rank")
 
 
-def ranks(network, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8192):
+def ranks(network, memory_gb, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8192):
     """Ranks of the features Phi of every hidden layer.
 
     Phi [N, U] holds the post-activations of the inputs of weight > 0, not centred; see `feature_matrix`. With sigma its
@@ -33,6 +33,7 @@ def ranks(network, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8
 
     Args:
       network: its wiring names the layers.
+      memory_gb: gigabytes for activations; see `units`.
       delta: share of the spectrum that srank and approximate_rank leave out, 0 to 1.
       epsilon: threshold of feature_rank, not negative.
       max_rows: rows of Phi at most; convolutions have one row per input and position, and are thinned to this.
@@ -47,7 +48,7 @@ def ranks(network, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8
     them as such.
 
     >>> from plasticity_jax.base import Network, Wire
-    >>> ranks(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims["srank"]
+    >>> ranks(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),)), memory_gb=1.0).dims["srank"]
     {'layer': ('fc0',)}
     """
     check.between("ranks.delta", delta, 0.0, 1.0)
@@ -56,16 +57,20 @@ def ranks(network, delta: float = 0.01, epsilon: float = 0.01, max_rows: int = 8
     layers = hidden_layers(network)
 
     def apply(key, state, learner, snapshot):
-        found = []
-        for layer in layers:
-            features, rows = feature_matrix(snapshot.outputs.acts[layer], snapshot.batch["weight"], max_rows)
-            found.append(spectra.ranks_of(spectra.singular_values(features), rows, delta, epsilon))
+        inputs, found = len(snapshot.batch["weight"]), []
+
+        def features(outputs, weight, start):  # rows of other inputs are zero, so that parts add up
+            acts = {layer: outputs.acts[layer] for layer in layers}
+            return {layer: feature_matrix(h, weight, max_rows, start, inputs) for layer, h in acts.items()}
+
+        for matrix, rows in over_inputs(network, memory_gb, key, learner, snapshot)(features).values():
+            found.append(spectra.ranks_of(spectra.singular_values(matrix), rows, delta, epsilon))
         return state, {name: stack([rank[name] for rank in found]) for name in NAMES}
 
     return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
 
 
-def feature_matrix(acts, weight, max_rows: int = 8192):
+def feature_matrix(acts, weight, max_rows: int = 8192, start=0, inputs=None):
     """The features of one layer as a matrix, with at most max_rows rows.
 
     Positions of a convolution and tokens are rows. Too many rows are thinned by a constant stride that shares no factor
@@ -76,6 +81,8 @@ def feature_matrix(acts, weight, max_rows: int = 8192):
       acts: [B, U], [B, T, U] or [B, H, W, U] post-activations.
       weight: [B]; an input counts if it is positive.
       max_rows: a Python int.
+      start: [] int32 number of the first input, where the B inputs are some of many; the rows of the others are zero.
+      inputs: how many there are in all, a Python int; None: B.
 
     Returns:
       ([N, U] float32, [] int32 number of rows that count).
@@ -85,9 +92,13 @@ def feature_matrix(acts, weight, max_rows: int = 8192):
     ((18, 5), 9)
     """
     positions = math.prod(acts.shape[1:-1])
-    stride = -(-acts.shape[0] * positions // max_rows)
+    total = (inputs or acts.shape[0]) * positions
+    stride = -(-total // max_rows)
     while math.gcd(stride, positions) > 1:
         stride += 1
-    counted = row_weights(weight, acts)[::stride] > 0  # [N]
-    rows = acts.reshape(-1, acts.shape[-1])[::stride].astype(jnp.float32)
+    chosen = jnp.arange(0, total, stride) - start * positions  # [N]
+    here = (chosen >= 0) & (chosen < acts.shape[0] * positions)
+    chosen = jnp.where(here, chosen, 0)
+    counted = here & (row_weights(weight, acts)[chosen] > 0)
+    rows = acts.reshape(-1, acts.shape[-1])[chosen].astype(jnp.float32)
     return jnp.where(counted[:, None], rows, 0.0), jnp.sum(counted)

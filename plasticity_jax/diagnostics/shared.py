@@ -9,23 +9,24 @@ import re
 import jax
 import jax.numpy as jnp
 
+from plasticity_jax import tree
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import weighted_mean
+from plasticity_jax.parts import fitting, summed
 from plasticity_jax.tree import path_name
 
 __all__ = [
     "first",
-    "fitting",
     "hidden_layers",
     "kernels",
+    "over_inputs",
+    "require_memory",
     "row_weights",
     "stack",
     "task_loss",
     "to_float32",
     "weight_layers",
 ]
-
-COPIES = 4  # of the activations in a Hessian product: values, tangents, and what each of them sends back
 
 
 def hidden_layers(network):
@@ -128,18 +129,41 @@ def task_loss(network, objective, learner, batch, key):
     return loss
 
 
-def fitting(network, learner, batch, memory_gb):
-    """How many inputs a Hessian product may process at once: those whose activations fit in memory, about; an int.
+def require_memory(name, vectors, params, memory_gb):
+    """Raise ValueError where so many vectors like the parameters do not fit in memory: they cannot be cut in parts."""
+    parameters = tree.size(params)
+    needed = 4e-9 * vectors * parameters
+    if needed > memory_gb:
+        raise ValueError(
+            f"{name} takes {vectors} vectors of {parameters:,} parameters, {needed:.2g} GB, but memory_gb leaves "
+            f"{memory_gb:.3g} GB for each run (those that are vmapped together share it): raise it, or take less."
+        )
+
+
+def over_inputs(network, memory_gb, key, learner, snapshot):
+    """Sums over the evaluation inputs, in parts where the activations of all of them would take too much memory.
 
     Args:
-      network: says what it keeps of an input.
-      learner: shapes of the variables.
-      batch: dict of [B, ...].
+      network: evaluates the parts.
       memory_gb: gigabytes for activations.
+      key, learner, snapshot: as a diagnostic has them.
+
+    Returns:
+      statistics -> tree of sums, for statistics(outputs, weight [B], start) -> tree of sums over the B inputs of a
+      part, whose first one has the number `start`.
     """
-    outputs = jax.eval_shape(
-        lambda v, x: network.apply(jax.random.key(0), v, x, False)[0], learner.variables, batch["x"]
-    )
-    inputs = len(batch["weight"])
-    bytes_each = COPIES * sum(4 * math.prod(x.shape) for x in jax.tree.leaves(outputs)) / inputs
-    return max(1, min(inputs, int(memory_gb * 1e9 / bytes_each)))
+    outputs, weight = snapshot.outputs, snapshot.batch["weight"]
+    size = fitting(outputs, memory_gb)
+
+    def total(statistics):
+        if size >= len(weight):
+            return statistics(outputs, weight, 0)
+
+        def of_a_part(part):
+            seen, _ = network.apply(key, learner.variables, part["x"], False)
+            return statistics(seen, part["weight"], part["number"][0])
+
+        batch = {"x": snapshot.batch["x"], "weight": weight, "number": jnp.arange(len(weight))}
+        return summed(of_a_part, batch, size)
+
+    return total

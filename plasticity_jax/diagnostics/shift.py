@@ -6,13 +6,13 @@ Letters: L layers, U units.
 import jax.numpy as jnp
 
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack
 from plasticity_jax.diagnostics.units import mean_and_deviation, rows_of
 
 __all__ = ["shift"]
 
 
-def shift(network):
+def shift(network, memory_gb):
     """The change of every unit's mean pre-activation, in units of its own deviation before the change.
 
     With m_i and s_i the mean and the standard deviation of unit i's pre-activation over the places (inputs and
@@ -26,29 +26,29 @@ def shift(network):
 
     Args:
       network: its wiring names the layers.
+      memory_gb: gigabytes for activations; see `units`.
 
     Returns:
       A Diagnostic with two metrics of dimension layer, whose state is m and s.
-      It costs no pass beside those of the snapshot.
+      It costs no pass beside those of the snapshot, or a second one where it is taken in parts.
 
     Lyle et al. 2024 (arXiv 2402.18762) show histograms of m over the units after a change of task and give no scalar:
     the two numbers are ours.
 
     >>> from plasticity_jax.base import Network, Wire
-    >>> shift(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims["preactivation_shift"]
+    >>> shift(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),)), memory_gb=1.0).dims["preactivation_shift"]
     {'layer': ('fc0',)}
     """
     layers = hidden_layers(network)
 
-    def measured(snapshot, layer):
-        z = snapshot.outputs.preacts[layer]
-        return mean_and_deviation(*rows_of(z, snapshot.batch["weight"], z.shape[-1]))
+    def rows(outputs, weight, layer):
+        return rows_of(outputs.preacts[layer], weight, outputs.preacts[layer].shape[-1])
 
     def init(key, learner, snapshot):
         return {layer: (jnp.full(snapshot.outputs.preacts[layer].shape[-1], jnp.nan),) * 2 for layer in layers}
 
     def apply(key, state, learner, snapshot):
-        now = {layer: measured(snapshot, layer) for layer in layers}
+        now = mean_and_deviation(over_inputs(network, memory_gb, key, learner, snapshot), rows, layers)
         found = [_shift(*state[layer], now[layer][0]) for layer in layers]
         return now, {
             "preactivation_shift": stack([mean for mean, _ in found]),

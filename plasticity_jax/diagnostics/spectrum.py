@@ -7,7 +7,8 @@ from plasticity_jax.base import Diagnostic
 from plasticity_jax.curvature.matrices import hessian
 from plasticity_jax.curvature.slq import slq
 from plasticity_jax.curvature.summary import summary
-from plasticity_jax.diagnostics.shared import first, fitting, task_loss
+from plasticity_jax.diagnostics.shared import first, require_memory, task_loss
+from plasticity_jax.parts import fitting
 
 __all__ = ["spectrum"]
 
@@ -27,7 +28,7 @@ def spectrum(network, objective, memory_gb, steps: int = 64, probes: int = 4, in
     Args:
       network: Network.
       objective: Objective.
-      memory_gb: gigabytes for activations; the `steps` vectors of the Lanczos process come on top.
+      memory_gb: gigabytes for activations, and as much for the `steps` vectors of the Lanczos process.
       steps: Lanczos steps, one Hessian product each; at most as many as there are parameters.
       probes: random start vectors.
       inputs: the first so many of the evaluation inputs, which the streams give in fixed order.
@@ -37,17 +38,18 @@ def spectrum(network, objective, memory_gb, steps: int = 64, probes: int = 4, in
       A Diagnostic. Its cost is steps * probes Hessian products, each about two gradients on all inputs.
 
     Raises:
-      ValueError: a setting below 1, a microbatch below 0.
+      ValueError: a setting below 1, a microbatch below 0, more steps than memory_gb holds vectors.
     """
     for name, value in (("steps", steps), ("probes", probes), ("inputs", inputs)):
         check.at_least(name, value, 1)
     check.at_least("microbatch", microbatch, 0)
-    parameters = tree.size(jax.eval_shape(lambda: network.init(jax.random.key(0))).params)
-    steps = min(steps, parameters)
+    params = jax.eval_shape(lambda: network.init(jax.random.key(0))).params
+    steps = min(steps, tree.size(params))
+    require_memory("spectrum.steps", steps, params, memory_gb)
 
     def apply(key, state, learner, snapshot):
         batch = first(snapshot.batch, inputs)
-        at_once = microbatch or fitting(network, learner, batch, memory_gb)
+        at_once = microbatch or fitting(snapshot.outputs, memory_gb)
         loss = task_loss(network, objective, learner, batch, key)
         s = slq(hessian(loss, learner.variables.params, batch, at_once), steps, probes, key=key)
         found = summary(s)

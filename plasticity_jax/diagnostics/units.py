@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, row_weights, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack
 
-__all__ = ["dead", "dormant", "fraction", "frequent", "mean_and_deviation", "rows_of", "saturating", "units"]
+__all__ = ["dormant", "fraction", "mean_and_deviation", "places_of", "rows_of", "saturating", "units"]
 
 CONSTANT = 1e-5  # of its mean: a deviation below this is rounding
 NAMES = ("dead_fraction", "dormant_fraction", "saturated_fraction", "linearised_fraction")
 
 
-def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01):
+def units(network, memory_gb, tau: float = 0.025, share: float = 0.99, margin: float = 0.01):
     """Shares of the units of every hidden layer that no longer do what units are for.
 
     A unit of a convolution is its channel. All is measured at the "places", the positions of the inputs of weight > 0;
@@ -33,6 +33,7 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
 
     Args:
       network: its wiring names the layers, its `bounds` the range of each bounded activation.
+      memory_gb: gigabytes for activations: where those of all inputs take more, they are counted in parts.
       tau: threshold of the score, not negative. ReDo's own runs use 0, 0.025 and 0.1.
       share: share of places, 0 to 1, from which a unit counts as saturated or linearised.
       margin: half-width of the bounded range that counts as "at the bound", 0 to 1.
@@ -49,7 +50,7 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
     activations |h| > 0.99 instead of units.
 
     >>> from plasticity_jax.base import Network, Wire
-    >>> units(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),))).dims["dead_fraction"]
+    >>> units(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),)), memory_gb=1.0).dims["dead_fraction"]
     {'layer': ('fc0',)}
     """
     check.at_least("units.tau", tau, 0.0)
@@ -57,21 +58,34 @@ def units(network, tau: float = 0.025, share: float = 0.99, margin: float = 0.01
     check.between("units.margin", margin, 0.0, 1.0)
     layers = hidden_layers(network)
 
-    def measure(outputs, weight, layer):
+    def count(outputs, weight, layer):
+        """Numbers of places, summed over inputs; [U] but for the places themselves."""
         width = outputs.preacts[layer].shape[-1]
         h, counted_h = rows_of(outputs.acts[layer], weight, width)
         z, counted_z = rows_of(outputs.preacts[layer], weight, width)
-        bounds = network.bounds.get(layer)
-        saturated = frequent(saturating(h, bounds, margin), counted_h, share) if bounds else jnp.nan
+        at_bound = saturating(h, network.bounds[layer], margin) if layer in network.bounds else jnp.zeros_like(h, bool)
         return {
-            "dead_fraction": fraction(dead(h, counted_h), h, counted_h),
-            "dormant_fraction": fraction(dormant(h, counted_h, tau), h, counted_h),
-            "saturated_fraction": fraction(saturated, h, counted_h),
-            "linearised_fraction": fraction(frequent(z > 0, counted_z, share), z, counted_z),
+            "acts": places_of(h, counted_h),
+            "preacts": places_of(z, counted_z),
+            "alive": jnp.sum((h != 0) & counted_h, 0),
+            "size": jnp.sum(jnp.abs(h), 0),
+            "saturated": jnp.sum(at_bound & counted_h, 0),
+            "positive": jnp.sum((z > 0) & counted_z, 0),
+        }
+
+    def shares(layer, found):
+        saturated = found["saturated"] >= share * found["acts"] if layer in network.bounds else jnp.nan
+        return {
+            "dead_fraction": fraction(found["alive"] == 0, found["acts"]),
+            "dormant_fraction": fraction(dormant(found["size"], tau), found["acts"]),
+            "saturated_fraction": fraction(saturated, found["acts"]),
+            "linearised_fraction": fraction(found["positive"] >= share * found["preacts"], found["preacts"]),
         }
 
     def apply(key, state, learner, snapshot):
-        found = [measure(snapshot.outputs, snapshot.batch["weight"], layer) for layer in layers]
+        total = over_inputs(network, memory_gb, key, learner, snapshot)
+        counts = total(lambda outputs, weight, start: {layer: count(outputs, weight, layer) for layer in layers})
+        found = [shares(layer, counts[layer]) for layer in layers]
         return state, {name: stack([fractions[name] for fractions in found]) for name in NAMES}
 
     return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
@@ -99,40 +113,50 @@ def rows_of(values, weight, width):
     return jnp.where(counted, values.reshape(-1, width).astype(jnp.float32), 0.0), counted
 
 
-def dead(h, counted):
-    """[U] bool: zero on every row that counts. Arguments as `rows_of` returns them."""
-    return ~jnp.any((h != 0) & counted, 0)
+def places_of(values, counted):
+    """[] float32: how many rows count; NaN where a value is not finite. Arguments as `rows_of` returns them."""
+    return jnp.where(jnp.all(jnp.isfinite(values)), jnp.sum(counted, dtype=jnp.float32), jnp.nan)
 
 
-def dormant(h, counted, tau):
-    """[U] bool: mean |h_i| <= tau times its mean over units. The number of rows cancels."""
-    size = jnp.sum(jnp.where(counted, jnp.abs(h), 0.0), 0)
+def dormant(size, tau):
+    """[U] bool: sum |h_i| <= tau times its mean over units. The number of places cancels."""
     return size <= tau * jnp.mean(size)
 
 
-def mean_and_deviation(values, counted):
-    """Mean and standard deviation of every unit over the rows that count.
+def mean_and_deviation(total, rows, layers):
+    """Mean and standard deviation of every unit over the places that count.
 
     A deviation below 1e-5 of the mean is 0: a constant is left with some by rounding.
 
     Args:
-      values, counted: as `rows_of` returns them.
+      total: from `shared.over_inputs`.
+      rows: (outputs, weight, layer) -> values and counted, as `rows_of` returns them.
+      layers: names.
 
     Returns:
-      ([U], [U]) float32; NaN where no row counts.
-
-    >>> mean, deviation = mean_and_deviation(jnp.array([[1.0, 0.3], [3.0, 0.3]]), jnp.ones((2, 1), bool))
-    >>> mean.tolist()[0], deviation.tolist()
-    (2.0, [1.0, 0.0])
+      {layer: ([U], [U])} float32; NaN where no place counts.
     """
-    mean = jnp.mean(values, 0, where=counted)
-    deviation = jnp.sqrt(jnp.mean(jnp.square(values - mean), 0, where=counted))
-    return mean, jnp.where(deviation <= CONSTANT * jnp.abs(mean), 0.0, deviation)
 
+    def first_moment(outputs, weight, start):
+        found = {layer: rows(outputs, weight, layer) for layer in layers}
+        return {layer: (jnp.sum(values, 0), jnp.sum(counted)) for layer, (values, counted) in found.items()}
 
-def frequent(event, counted, share):
-    """[U] bool: the event [N, U] happens on at least this share of the rows that count."""
-    return jnp.sum(event & counted, 0) / jnp.sum(counted) >= share
+    sums = total(first_moment)
+    means = {layer: values / places for layer, (values, places) in sums.items()}
+
+    def second_moment(outputs, weight, start):  # around the mean: the mean of squares would cancel
+        found = {layer: rows(outputs, weight, layer) for layer in layers}
+        return {
+            layer: jnp.sum(jnp.square(values - means[layer]), 0, where=counted)
+            for layer, (values, counted) in found.items()
+        }
+
+    squares = total(second_moment)
+    deviations = {layer: jnp.sqrt(squares[layer] / sums[layer][1]) for layer in layers}
+    return {
+        layer: (mean, jnp.where(deviations[layer] <= CONSTANT * jnp.abs(mean), 0.0, deviations[layer]))
+        for layer, mean in means.items()
+    }
 
 
 def saturating(h, bounds, margin):
@@ -142,7 +166,6 @@ def saturating(h, bounds, margin):
     return (h <= low + width) | (h >= high - width)
 
 
-def fraction(flags, values, counted):
-    """Share of units with a flag, NaN where a value is not finite or nothing counts: comparisons would hide both."""
-    known = jnp.any(counted) & jnp.all(jnp.isfinite(values))
-    return jnp.where(known, jnp.mean(flags), jnp.nan)
+def fraction(flags, places):
+    """Share of units with a flag; NaN where `places_of` gave NaN or 0: comparisons would hide both."""
+    return jnp.where(places > 0, jnp.mean(flags), jnp.nan)

@@ -126,8 +126,8 @@ def cnn(
 
     >>> import jax, jax.numpy as jnp
     >>> network = cnn((8, 8, 3), 10, channels=(4, 4), windows=3, widths=(16,))
-    >>> variables = network.init(jax.random.key(0))
-    >>> found = network.apply(jax.random.key(1), variables, jnp.zeros((2, 8, 8, 3)), False)[0]
+    >>> variables = jax.eval_shape(network.init, jax.random.key(0))
+    >>> found = jax.eval_shape(lambda v, x: network.apply(None, v, x, False)[0], variables, jnp.zeros((2, 8, 8, 3)))
     >>> {layer: units.shape for layer, units in found.acts.items()}
     {'conv0': (2, 6, 6, 4), 'conv1': (2, 4, 4, 4), 'fc0': (2, 16)}
     """

@@ -92,10 +92,10 @@ def vit(
       ValueError: unknown names, sizes below 1, images smaller than a patch, heads that do not divide D.
 
     >>> network = vit((28, 28, 1), 10, dim=16, feedforward=32, heads=4)
-    >>> variables = network.init(jax.random.key(0))
-    >>> found = network.apply(jax.random.key(1), variables, jnp.zeros((2, 28, 28, 1)), False)[0]
+    >>> variables = jax.eval_shape(network.init, jax.random.key(0))
+    >>> found = jax.eval_shape(lambda v, x: network.apply(None, v, x, False)[0], variables, jnp.zeros((2, 28, 28, 1)))
     >>> {layer: units.shape for layer, units in found.acts.items()}
-    {'block0/value': (2, 82, 16), 'block0/up': (2, 82, 32)}
+    {'block0/up': (2, 82, 32), 'block0/value': (2, 82, 16)}
     """
     check_layers(activation, "none", "before", kernel_init, bias_init, weights)
     check.known("norm", norm, ("layer", "rms", "none"))

@@ -27,9 +27,9 @@ NOT_YET = {"preactivation_shift", "preactivation_shift_spread", "dormant_overlap
 BY_THE_TRAINER = {*online_dims(1), "diverged", "resets"}
 
 
-def _make(toy, name):
+def _make(toy, name, memory_gb=0.1):
     """A registry entry, asked for what it needs by the names of its parameters, as build.py does."""
-    factory, records = DIAGNOSTICS[name], {"network": toy.network, "objective": toy.objective, "memory_gb": 0.1}
+    factory, records = DIAGNOSTICS[name], {"network": toy.network, "objective": toy.objective, "memory_gb": memory_gb}
     records |= {"horizon": SimpleNamespace(tasks=3), "optimizer": optax.sgd(0.1), "intervention": Intervention()}
     records |= {"head": SimpleNamespace(objective=toy.objective, regression=toy.objective, span=math.inf)}
     records |= {"spec": {"train": {}, "test": {}, "classes": 3}}
@@ -123,12 +123,38 @@ def test_nothing_is_written_and_nothing_is_lost(toy, case, name):
     assert unknown <= no_bounds_and_no_variance | not_counted | NOT_YET
 
 
+IN_PARTS = ("units", "ranks", "shift", "overlap", "duplicates", "sparsity", "performance", "gradients", "forgetting")
+
+
+def test_in_parts_that_fit_in_memory_all_is_the_same(toy, case):
+    """19 numbers of each of 6 inputs: 4 times 4 * 4 * 19 bytes hold 4 of them."""
+    key, earlier = jax.random.key(0), toy.case(jax.random.key(1))
+
+    def measured(name, memory_gb):
+        diagnostic = _make(toy, name, memory_gb)
+        state, _ = diagnostic.apply(key, diagnostic.init(key, *earlier), *earlier)
+        learner, snapshot = case
+        later = snapshot._replace(clock=snapshot.clock._replace(task=jnp.int32(1)))
+        return diagnostic.apply(key, state, learner, later)
+
+    for name in IN_PARTS:
+        whole, parts = (jax.jit(measured, static_argnums=(0, 1))(name, memory) for memory in (0.1, 4 * 304e-9))
+        chex.assert_trees_all_close(parts, whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("spectrum", "steps"), ("landscape", "directions")])
+def test_vectors_that_do_not_fit_in_memory_are_refused(toy, name, setting):
+    with pytest.raises(ValueError, match=rf"{name}\.{setting} takes \d+ vectors of 59 .* memory_gb leaves 1e-06 GB"):
+        _make(toy, name, 1e-6)
+
+
 def test_dims_are_known_while_tracing(toy):
     """build makes the records inside the mapped function, with settings that are tracers."""
 
     @jax.jit
     def measure(setting):
-        made = [DIAGNOSTICS["units"](toy.network, tau=setting), DIAGNOSTICS["ranks"](toy.network, delta=setting)]
+        made = [DIAGNOSTICS["units"](toy.network, 1.0, tau=setting)]
+        made += [DIAGNOSTICS["ranks"](toy.network, 1.0, delta=setting)]
         made += [DIAGNOSTICS["weights"](toy.network, delta=setting)]
         assert all(dims == {} or dims["layer"][:2] == ("fc0", "fc1") for d in made for dims in d.dims.values())
         return [d.apply(None, (), *toy.case(jax.random.key(0)))[1] for d in made]
@@ -141,7 +167,7 @@ def test_dims_are_known_while_tracing(toy):
 def test_a_network_without_hidden_layers(toy, case):
     linear = toy.network._replace(wiring=())
     for name in ("units", "ranks", "shift", "overlap", "duplicates"):
-        diagnostic = DIAGNOSTICS[name](linear)
+        diagnostic = DIAGNOSTICS[name](linear, 1.0)
         assert all(dims == {"layer": ()} for dims in diagnostic.dims.values())
         state = diagnostic.init(None, *case)
         assert all(value.shape == (0,) for value in diagnostic.apply(None, state, *case)[1].values())

@@ -28,7 +28,7 @@ def _measured(diagnostic, x, y=None, weight=None, params=None):
     weight = jnp.ones(len(x)) if weight is None else jnp.asarray(weight, jnp.float32)
     params = jnp.ones(x.shape[1]) if params is None else jnp.asarray(params, jnp.float32)
     batch = {"x": x, "y": y, "weight": weight, "test": {"x": x[:1]}}
-    seen = Snapshot(Clock(0, 0, 0), None, batch)
+    seen = Snapshot(Clock(0, 0, 0), None, batch, Outputs(x, {}, {}))
     got = jax.jit(diagnostic.apply)(KEY, (), Learner(Variables(params, {}), ()), seen)[1]
     return {name: np.asarray(value) for name, value in got.items()}
 
@@ -41,7 +41,7 @@ def test_orthogonal_gradients_have_full_rank_and_no_interference():
     got = _covariance(np.diag([1.0, 5.0, 1e-3, 7.0]))
     np.testing.assert_allclose(got["gradient_covariance"], np.eye(4), atol=1e-6)
     assert got["gradient_covariance_rank"] == pytest.approx(4.0, rel=1e-5)
-    assert got["gradient_interference"] == 0.0 and got["negative_interference"] == 0.0
+    assert got["gradient_interference"] == 0.0 and got["interference_sign"] == 0.0
 
 
 def test_collinear_gradients_have_rank_1():
@@ -50,7 +50,7 @@ def test_collinear_gradients_have_rank_1():
     np.testing.assert_allclose(got["gradient_covariance"], expected, atol=1e-6)
     assert got["gradient_covariance_rank"] == pytest.approx(1.0, abs=1e-3)
     assert got["gradient_interference"] == pytest.approx(-1 / 3)  # of six pairs, four at -1 and two at 1
-    assert got["negative_interference"] == pytest.approx(2 / 3)
+    assert got["interference_sign"] == pytest.approx(-1 / 3)
 
 
 def test_the_matrix_agrees_with_its_definition_and_its_rank_with_the_eigenvalues():
@@ -62,7 +62,7 @@ def test_the_matrix_agrees_with_its_definition_and_its_rank_with_the_eigenvalues
     assert got["gradient_covariance_rank"] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-3)
     off = (unit @ unit.T)[~np.eye(12, dtype=bool)]
     assert got["gradient_interference"] == pytest.approx(off.mean(), abs=1e-5)
-    assert got["negative_interference"] == pytest.approx((off < 0).mean())
+    assert got["interference_sign"] == pytest.approx(np.sign(off).mean())
 
 
 def test_examples_that_do_not_count_are_nan_and_left_out():
@@ -71,7 +71,7 @@ def test_examples_that_do_not_count_are_nan_and_left_out():
     assert got["gradient_covariance"].shape == (6, 6)
     known = np.isfinite(got["gradient_covariance"])
     np.testing.assert_array_equal(known, np.outer([1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0]))
-    assert got["gradient_interference"] == pytest.approx(1 / 3) and got["negative_interference"] == 0.0
+    assert got["gradient_interference"] == got["interference_sign"] == pytest.approx(1 / 3)
     p = np.array([2 / 3, 1 / 3])
     assert got["gradient_covariance_rank"] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
 
@@ -85,7 +85,7 @@ def test_only_the_first_examples_are_compared():
 
 def test_gradients_that_are_not_finite_are_not_hidden():
     got = _covariance(np.eye(3), y=[1.0, np.nan, 1.0])
-    for name in ("gradient_covariance_rank", "gradient_interference", "negative_interference"):
+    for name in ("gradient_covariance_rank", "gradient_interference", "interference_sign"):
         assert np.isnan(got[name]), name
 
 
@@ -121,7 +121,10 @@ def test_ntk_of_what_does_not_count():
 
 # 1/2 sum_d h_d (w_d - m_d)^2 for every example: the Hessian is diagonal
 CURVES, CENTRE = jnp.array([4.0, 2.0, -1.0]), jnp.array([1.0, 1.0, 0.0])
-BOWL = Network(None, lambda key, variables, x, train: (Outputs(x * 0 + variables.params, {}, {}), {}))
+BOWL = Network(
+    lambda key: Variables(jnp.zeros(3), {}),
+    lambda key, variables, x, train: (Outputs(x * 0 + variables.params, {}, {}), {}),
+)
 SQUARE = Objective(lambda outputs, batch: 0.5 * jnp.sum(CURVES * (outputs.y - CENTRE) ** 2, -1), None)
 
 

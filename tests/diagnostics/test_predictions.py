@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from plasticity_jax.base import Clock, Learner, Network, Objective, Outputs, Snapshot, Variables
+from plasticity_jax.diagnostics import predictions
 from plasticity_jax.diagnostics.forgetting import forgetting
-from plasticity_jax.diagnostics.predictions import predictions
 
 # scores are the inputs plus a parameter; the "train" flag would show
 NETWORK = Network(None, lambda key, variables, x, train: (Outputs(x + variables.params + 100.0 * train, {}, {}), {}))
@@ -24,10 +24,9 @@ def _predictions(x, update, y=None, weight=None, **more):
     x = jnp.asarray(x, jnp.float32)
     y = jnp.zeros(len(x), jnp.int32) if y is None else y
     batch = {"x": x, "y": y, "weight": jnp.ones(len(x)) if weight is None else jnp.asarray(weight), **more}
-    learner = _learner([0.0] * x.shape[1])
-    outputs, _ = NETWORK.apply(None, learner.variables, x, False)
-    seen = Snapshot(Clock(0, 0, 0), None, batch, outputs, updates=jnp.asarray(update))
-    got = predictions(NETWORK, OBJECTIVE).apply(None, (), learner, seen)[1]
+    after = x + jnp.asarray(update)
+    got = {name: getattr(predictions, name)(x, after, batch) for name in ("churn", "churn_distance")}
+    got["prediction_entropy"] = predictions.entropy(x, batch)
     assert all(value.dtype == jnp.float32 for value in got.values())
     return {name: float(value) for name, value in got.items()}
 
@@ -68,7 +67,7 @@ TASKS = np.array([0, 0, 1, 1, 2, 2])
 
 def _stream_of(accuracies, with_task=True, tasks=range(3)):
     """Measurements after which [G] of two inputs of each task are right, in these tasks."""
-    diagnostic = forgetting(NETWORK, OBJECTIVE, SimpleNamespace(tasks=3))
+    diagnostic = forgetting(NETWORK, OBJECTIVE, SimpleNamespace(tasks=3), 1.0)
     apply = jax.jit(diagnostic.apply)
     state, found = diagnostic.init(None, None, None), []
     for task, wanted in zip(tasks, accuracies, strict=False):
@@ -116,6 +115,6 @@ def test_without_tasks_of_examples_nothing_is_known():
 
 def test_the_number_of_groups_is_a_setting():
     horizon = SimpleNamespace(tasks=3)
-    assert forgetting(NETWORK, OBJECTIVE, horizon, groups=5).dims["accuracy_by_task"] == {"group": range(5)}
+    assert forgetting(NETWORK, OBJECTIVE, horizon, 1.0, groups=5).dims["accuracy_by_task"] == {"group": range(5)}
     with pytest.raises(ValueError, match=r"forgetting\.groups"):
-        forgetting(NETWORK, OBJECTIVE, horizon, groups=-1)
+        forgetting(NETWORK, OBJECTIVE, horizon, 1.0, groups=-1)

@@ -13,7 +13,7 @@ NETWORK = Network(None, None, (Wire("a", (), ()),))
 def _program(acts, weight, settings):
     """One layer, its float settings traced: one compilation for each shape."""
     snapshot = Snapshot(Clock(0, 0, 0), None, {"weight": weight}, Outputs(None, {"a": acts}, {}))
-    return ranks(NETWORK, **settings).apply(None, (), None, snapshot)[1]
+    return ranks(NETWORK, 1.0, **settings).apply(None, (), None, snapshot)[1]
 
 
 def _measure(acts, weight=None, **settings):
@@ -101,4 +101,4 @@ def test_thinned_rows_keep_the_weights_of_their_inputs():
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        ranks(NETWORK, **settings)
+        ranks(NETWORK, 1.0, **settings)

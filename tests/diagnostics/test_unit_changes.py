@@ -33,7 +33,7 @@ def series(diagnostic, snapshots):
 
 
 def _shifts(*preacts, weight=None):
-    found = series(shift(NETWORK), [snapshot(z, weight=weight) for z in preacts])
+    found = series(shift(NETWORK, 1.0), [snapshot(z, weight=weight) for z in preacts])
     return [(f["preactivation_shift"], f["preactivation_shift_spread"]) for f in found]
 
 
@@ -69,7 +69,7 @@ def test_shift_of_what_is_not_finite_is_not_known():
 
 
 def _overlaps(*acts, **settings):
-    return [f["dormant_overlap"] for f in series(overlap(NETWORK, **settings), [snapshot(h) for h in acts])]
+    return [f["dormant_overlap"] for f in series(overlap(NETWORK, 1.0, **settings), [snapshot(h) for h in acts])]
 
 
 def test_overlap_is_the_share_of_dormant_units_that_stay():
@@ -88,11 +88,11 @@ def test_overlap_follows_tau():
     assert np.isnan(_overlaps(first, second, tau=0.05)[1])
     assert np.isnan(_overlaps(first, np.array([[np.nan, 1.0, 1.8]]), tau=0.2)[1])
     with pytest.raises(ValueError, match=r"overlap\.tau"):
-        overlap(NETWORK, tau=-1.0)
+        overlap(NETWORK, 1.0, tau=-1.0)
 
 
 def _duplicates(acts, preacts=None, weight=None, threshold=0.95):
-    diagnostic = duplicates(NETWORK, threshold)
+    diagnostic = duplicates(NETWORK, 1.0, threshold)
     return series(diagnostic, [snapshot(acts, preacts, weight)])[0]["duplicate_fraction"]
 
 
@@ -130,15 +130,13 @@ def test_duplicates_see_positions_but_no_padding():
     assert np.isnan(_duplicates(np.array([[1.0, np.nan], [2.0, 3.0]])))
 
 
-def _sparsity(acts, gradient=((1.0, 1.0), (1.0, 1.0)), weight=None):
-    gradients = {"a": {"kernel": jnp.asarray(gradient), "bias": jnp.zeros(2)}}
-    return series(sparsity(NETWORK), [snapshot(acts, weight=weight, gradients=gradients)])[0]
+def _sparsity(acts, weight=None):
+    return series(sparsity(NETWORK, 1.0), [snapshot(acts, weight=weight)])[0]
 
 
 def test_sparsity_counts_entries():
     acts = np.array([[0.0, 3.0, 4.0], [0.0, 0.0, 6.0], [1.0, 1.0, 1.0]])
-    got = _sparsity(acts, gradient=((0.0, 1e-30), (0.0, 0.0)), weight=[1, 2, 0])
-    assert got == {"activation_sparsity": 0.5, "feature_norm": 5.5, "gradient_sparsity": 0.75}
+    assert _sparsity(acts, weight=[1, 2, 0]) == {"activation_sparsity": 0.5, "feature_norm": 5.5}
     assert _sparsity(acts)["activation_sparsity"] == pytest.approx(1 / 3)
 
 
@@ -151,7 +149,6 @@ def test_sparsity_of_images():
 
 
 def test_sparsity_of_what_is_not_finite_is_not_known():
-    got = _sparsity(np.array([[np.nan, 0.0]]), gradient=((np.inf, 0.0), (0.0, 0.0)))
-    assert np.isnan(list(got.values())).all()
+    assert np.isnan(list(_sparsity(np.array([[np.nan, 0.0]])).values())).all()
     padded = _sparsity(np.array([[1.0, 0.0], [np.nan, 0.0]]), weight=[1, 0])
-    assert padded["activation_sparsity"] == 0.5 and padded["feature_norm"] == 1.0
+    assert padded == {"activation_sparsity": 0.5, "feature_norm": 1.0}

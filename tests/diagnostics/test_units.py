@@ -19,7 +19,7 @@ def _program(acts, preacts, weight, bounds, settings):
     """One layer, its float settings traced: one compilation for each shape."""
     snapshot = Snapshot(Clock(0, 0, 0), None, {"weight": weight}, Outputs(None, {"a": acts}, {"a": preacts}))
     network = NETWORK._replace(bounds={"a": bounds} if bounds else {})
-    return units(network, **settings).apply(None, (), None, snapshot)[1]
+    return units(network, 1.0, **settings).apply(None, (), None, snapshot)[1]
 
 
 def _measure(acts, preacts=None, weight=None, bounds=(), **settings):
@@ -152,7 +152,7 @@ def test_the_defaults_are_those_of_the_documentation():
     acts = jax.nn.relu(z) * 10.0 ** -jnp.arange(8.0)
     acts = acts.at[:, :2].set(jnp.array([0.985, -0.995]))
     snapshot = Snapshot(Clock(0, 0, 0), None, {"weight": jnp.ones(50)}, Outputs(None, {"a": acts}, {"a": z}))
-    plain = units(NETWORK._replace(bounds={"a": (-1.0, 1.0)})).apply(None, (), None, snapshot)[1]
+    plain = units(NETWORK._replace(bounds={"a": (-1.0, 1.0)}), 1.0).apply(None, (), None, snapshot)[1]
     assert [float(plain[f"{kind}_fraction"][0]) for kind in KINDS] == _measure(acts, z, bounds=(-1.0, 1.0))
 
 
@@ -168,4 +168,4 @@ def test_the_defaults_are_those_of_the_documentation():
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        units(NETWORK, **settings)
+        units(NETWORK, 1.0, **settings)
