@@ -12,7 +12,7 @@ targets, and gives no sizes: all numbers are our choice.
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks of 4,000 steps (64
 epochs) and takes 8 to 12 minutes on 2 cores that are busy with other work; `:paper` stands for the source's 20 tasks on
-CIFAR-10, with 50,000 steps each, and has not been run.
+CIFAR-10, with 50,000 steps each and this MLP in the place of its networks, and has not been run.
 
 Variants: `plain`; `layer_norm` before each activation; `adamw` with decoupled weight decay 1e-2. Nothing was tuned on
 these numbers.

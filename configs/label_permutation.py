@@ -11,28 +11,34 @@ learning rate nor depth.
     python scripts/report.py results/label_permutation
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 10 tasks of 2,000 steps (16
-epochs) and takes 5 minutes on 2 cores that are busy with other work; `:paper` has the task length and number of tasks
-that the source gives for CIFAR-10, 100 tasks of 50,000 steps, with two layers of 256 in the place of its networks, and
-has not been run.
+epochs) and takes 2 minutes on 2 cores; accuracies are measured after each task, units after every fifth and all else
+after the last. `:paper` has the task length and number of tasks that the source gives for CIFAR-10, 100 tasks of 50,000
+steps, with two layers of 256 in the place of its networks, and has not been run.
 
-Variants: `plain`; `layer_norm` before each activation; `gelu`, the activation of the source's Figure 2. Nothing was
-tuned on these numbers.
+Variants: `plain`; `layer_norm` before each activation; `gelu`, the activation of the source's Figure 2; `recurring`, in
+which the first two tasks come back in turn. Nothing was tuned on these numbers.
 
-Expect of `:laptop`, real Fashion-MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
+Expect of `:laptop`, real Fashion-MNIST, seeds 0-3, mean ± half of the 95% interval over seeds (Student t); the change
+is from task 4 to task 10, seed by seed:
 
-    variant     final accuracy, task 1   task 10          change           online accuracy, all tasks
-    plain       0.919 ± 0.042            0.918 ± 0.072   -0.001 ± 0.034    0.877 ± 0.020
-    layer_norm  0.930 ± 0.026            0.997 ± 0.008    0.066 ± 0.032    0.942 ± 0.004
-    gelu        0.925 ± 0.041            0.976 ± 0.020    0.052 ± 0.049    0.925 ± 0.004
+    variant     final accuracy, task 1   task 10          online accuracy, all tasks   change
+    plain       0.919 ± 0.042            0.918 ± 0.072    0.877 ± 0.020               -0.070 ± 0.093
+    layer_norm  0.930 ± 0.026            0.997 ± 0.008    0.942 ± 0.004                0.006 ± 0.019
+    gelu        0.925 ± 0.041            0.976 ± 0.020    0.925 ± 0.004               -0.008 ± 0.034
+    recurring   0.919 ± 0.042            0.973 ± 0.054    0.944 ± 0.013                0.024 ± 0.015
 
-What may look odd, and why. Accuracy rises before it falls: the features of one task serve the next, so a later task
-begins with more than the first one had. The plain variant then loses what it gained, from 0.967 in task 4 to 0.918 in
-task 10, while the dead units of its first layer grow from 22% to 80%; ten tasks are too few to bring it below its
-first. Layer norm and GELU go on learning faster, on training images only: test accuracy stays at 0.81 to 0.82.
+What may look odd, and why. Accuracy rises at first: the features of one task serve the next, so a later task begins
+with more than the first one had. From task 4 on plain's mean falls, in online accuracy from 0.915 to 0.845, by very
+different amounts from seed to seed, so that four seeds do not show that it is a loss; the share of dead units in its
+first layer is 80% after task 10. Layer norm and GELU keep what they gain. Tasks that recur are learned ever faster:
+`recurring` minus `plain` is 0.067 ± 0.022 in online accuracy. Test accuracy, on 2,048 of the 10,000 test images, is
+0.77 to 0.80 in task 10, for all variants.
 """
 
 from ml_collections import ConfigDict
 
+LATE = ("duplicates", "gradients", "overlap", "ranks", "shift", "sparsity", "weights")
+RARELY = {"units": {"every": 5}, **{name: {"every": 10} for name in LATE}}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic", "widths": (100, 100)},
     "laptop": {"seeds": 4, "tasks": 10, "steps": 2_000, "images": 2_000, "data": "fashion_mnist", "widths": (100, 100)},
@@ -52,6 +58,8 @@ def get_config(preset="laptop"):
     config.stream = {"name": "label_permutation", "images": size["images"], "batch": 16, "steps": size["steps"]}
     config.network = {"name": "mlp", "widths": size["widths"], "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
+    if preset == "laptop":  # measuring all of this takes an eighth of a task
+        config.diagnostics = RARELY
     return config
 
 
@@ -61,4 +69,5 @@ def get_variants():
         "plain": {},
         "layer_norm": {"network.norm": "layer"},
         "gelu": {"network.activation": "gelu"},
+        "recurring": {"stream.cycle": 2},
     }

@@ -2,9 +2,10 @@
 
 What: a convolutional network (two times conv 5x5 with 16 channels and 2x2 max pooling, dense 100, dense 100, ReLU,
 PyTorch's default initialisation) learns 1,200 CIFAR-10 images whose labels are drawn at random and anew for each task;
-batch 16, shuffled epochs. Each seed draws its own images once, pixels are scaled to [0, 1]. The source does not say how
-it scales pixels or draws images; both are our choice. `:laptop_resnet18` puts a narrow ResNet-18 (width 0.25, CIFAR
-stem) in the network's place, with batch 32, which is not in the source.
+batch 16, shuffled epochs. Each seed draws its own images once. `:paper` shuffles the images' own labels and scales each
+channel by its mean and deviation, as the source's code does (github.com/skumar9876/L2_Init); the laptops draw each
+label independently and leave pixels in [0, 1]. `:laptop_resnet18` puts a narrow ResNet-18 (width 0.25, CIFAR stem) in
+the network's place, with batch 32, which is not in the source.
 
     python scripts/fetch_data.py cifar10
     python scripts/sweep.py --config configs/random_labels_cifar.py:laptop --workdir results/random_labels_cifar
@@ -42,6 +43,7 @@ PRESETS = {
     "laptop_resnet18": {"seeds": 4, "tasks": 5, "steps": 1_140, "images": 1_200, "batch": 32, "network": RESNET},
     "paper": {"seeds": 30, "tasks": 50, "steps": 30_000, "images": 1_200, "batch": 16, "network": CNN},
 }
+SOURCE = {"labels": "permuted", "mean": (0.4914, 0.4822, 0.4465), "std": (0.247, 0.243, 0.261)}
 SYNTHETIC = {"name": "synthetic", "images": 64, "test_images": 10, "height": 32, "width": 32, "channels": 3}
 
 
@@ -55,7 +57,7 @@ def get_config(preset="laptop"):
     config.tasks = size["tasks"]
     config.data = SYNTHETIC if preset == "smoke" else {"name": "cifar10"}
     stream = {name: size[name] for name in ("images", "batch", "steps")}
-    config.stream = {"name": "random_labels", **stream}
+    config.stream = {"name": "random_labels", **stream, **(SOURCE if preset == "paper" else {})}
     config.network = size["network"]
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
     return config

@@ -11,8 +11,8 @@ the share of labels that is reset; the transition inside a task, and its length,
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks of 4,800 steps (64
 epochs), of which 2,400 are the transition, and takes 20 minutes on 2 cores that are busy with other work; `:paper` has
-the task length and number of tasks that the source gives for CIFAR-10, 100 tasks of 50,000 steps, all images, and has
-not been run.
+the task length and number of tasks that the source gives for CIFAR-10, 100 tasks of 50,000 steps, all images, with this
+MLP in the place of its networks, and has not been run.
 
 Variants: `smooth`; `abrupt`, the same tasks without a transition; `smooth_layer_norm`, with layer norm before each
 activation. Nothing was tuned on these numbers. Labels, images and their order are the same in all three.
@@ -24,10 +24,11 @@ Expect of `:laptop`, real MNIST, seeds 0-3, mean ± half of the 95% interval ove
     abrupt             1.000 ± 0.000            0.118 ± 0.008   -0.882 ± 0.008    0.356 ± 0.019
     smooth_layer_norm  1.000 ± 0.000            1.000 ± 0.000    0.000 ± 0.000    0.922 ± 0.002
 
-What may look odd, and why. The same labels in the same tasks, and with a transition nothing is lost: what an abrupt
-change kills are units (22, 33, 56, 73, 86 and 95% of the first layer are zero on all images after tasks 1 to 6), by the
-steps that Adam takes while a network that is sure of the old labels meets none but new ones; with a transition the
-share stays at 22 to 23%. Six tasks say nothing of what a transition loses in the long run.
+What may look odd, and why. The same labels in the same tasks, and with a transition nothing is lost in six tasks: the
+online accuracy of `smooth` rises from task 2 to task 6 by 0.029 ± 0.010, seed by seed, where that of `abrupt` falls by
+0.568 ± 0.051. An abrupt change kills units (22, 33, 56, 73, 86 and 95% of the first layer are zero on all images after
+tasks 1 to 6); with a transition the share stays at 22 to 23%. We suspect the steps that Adam takes while a network that
+is sure of the old labels meets none but new ones; this has not been tested.
 """
 
 from ml_collections import ConfigDict

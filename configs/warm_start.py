@@ -10,13 +10,14 @@ the source's two stages, half of CIFAR-10 and then all of it, with ResNet-18, pl
     python scripts/report.py results/warm_start
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 5 tasks; `:paper` has 5 seeds and
-has not been run here. Noisy labels that become clean: `--config.stream.noise=0.5 --config.stream.clean_from=4`.
+has not been run here.
 
 Variants: `plain`; `layer_norm` before each activation; `scratch`, which sees all images from the start, in one task as
-long as the last one of `plain`: what its last task should be compared with. With pixels in [0, 1] and 50 epochs, an
+long as the last one of `plain`: what its last task should be compared with; `noisy`, in which half of the images have
+random labels until the last task gives them their own. With pixels in [0, 1] and 50 epochs, an
 earlier choice, `scratch` reached a training accuracy of 0.73 only, so pixels are normalised, and all variants converge.
 
-Time of `:laptop`: 3 minutes of processor time, 5 to 15 minutes on 2 busy cores.
+Time of `:laptop`: 3 minutes on 2 cores. Units, ranks and sizes are measured after the last task alone.
 
 Expect of `:laptop`, real CIFAR-10, seeds 0-3, mean ± half of the 95% interval over seeds (Student t):
 
@@ -24,9 +25,12 @@ Expect of `:laptop`, real CIFAR-10, seeds 0-3, mean ± half of the 95% interval 
     plain       1.000 ± 0.000               0.296 ± 0.017           0.363 ± 0.005
     layer_norm  1.000 ± 0.000               0.284 ± 0.007           0.350 ± 0.009
     scratch     1.000 ± 0.000               0.362 ± 0.029           -
+    noisy       1.000 ± 0.000               0.208 ± 0.025           0.340 ± 0.010
 
-The source's gap does not show here: in test accuracy `scratch` minus the last task of `plain` is -0.001 ± 0.029, seed
-by seed. The source has 25 times the images, a convolutional network, and stages of half the data.
+Noisy labels in the first four tasks cost the last one test accuracy: `noisy` minus `plain` is -0.023 ± 0.006, seed by
+seed. The gap between warm and cold starts does not show: `scratch` minus the last task of `plain` is -0.001 ± 0.029.
+The source has 25 times the images, a convolutional network, and stages of half the data. All on the same 2,048 of the
+10,000 test images, whose choice the intervals do not cover.
 """
 
 from ml_collections import ConfigDict
@@ -34,6 +38,8 @@ from ml_collections import ConfigDict
 MLP = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
 CIFAR10 = {"mean": (0.491, 0.482, 0.447), "std": (0.247, 0.243, 0.262)}  # of the training images' pixels
 ADAM = {"name": "adam", "learning_rate": 1e-3}
+CHEAP = ("duplicates", "gradients", "overlap", "ranks", "shift", "sparsity", "units", "weights")
+NOISY = {"stream.noise": 0.5, "stream.clean_from": 4}  # half of the labels are random until the last stage
 PRESETS = {
     "smoke": {
         "seeds": 2,
@@ -74,9 +80,16 @@ def get_config(preset="laptop"):
     config.stream = {"name": "warm_start", **size["stream"]}
     config.network = size["network"]
     config.optimizer = size["optimizer"]
+    if preset == "laptop":  # measuring all of this takes a fifth of a task
+        config.diagnostics = {name: {"every": 5} for name in CHEAP}
     return config
 
 
 def get_variants():
     """Name -> overrides, each of which could have been typed."""
-    return {"plain": {}, "layer_norm": {"network.norm": "layer"}, "scratch": {"tasks": 1, "stream.stages": 1}}
+    return {
+        "plain": {},
+        "layer_norm": {"network.norm": "layer"},
+        "scratch": {"tasks": 1, "stream.stages": 1},
+        "noisy": NOISY,
+    }
