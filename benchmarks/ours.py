@@ -3,6 +3,7 @@
     python benchmarks/ours.py speed --runs 32 --steps 1000        seed-steps per second
     python benchmarks/ours.py memory --runs 8                     what the training program itself holds
     python benchmarks/ours.py diagnostics --runs 8 --steps 7500   a boundary's cheap diagnostics against its task
+    python benchmarks/ours.py online --runs 8 --steps 7500        what the metrics inside a task cost
     python benchmarks/ours.py export                              does it lower for TPU and CUDA
     python benchmarks/ours.py flops                               of the matrix products of one step, by the definition
 
@@ -14,13 +15,14 @@ import functools
 import json
 import statistics
 import time
+from unittest import mock
 
 import jax
 import jax.export
 import numpy as np
 import timing
 
-from plasticity_jax import cli, run
+from plasticity_jax import cli, run, train
 from plasticity_jax.base import Clock
 from plasticity_jax.build import COSTLY, build, spec_of
 from plasticity_jax.diagnostics import DIAGNOSTICS
@@ -28,8 +30,9 @@ from plasticity_jax.flops import matrix_flops
 from plasticity_jax.host import environment
 from plasticity_jax.networks import layers
 from plasticity_jax.networks.convolution import LAYOUT
+from plasticity_jax.online import Online
 
-__all__ = ["configuration", "diagnostics", "export", "memory", "prepared", "speed"]
+__all__ = ["configuration", "diagnostics", "export", "memory", "online", "prepared", "speed"]
 
 
 def configuration(
@@ -66,7 +69,8 @@ def prepared(config):
     dataset = run.load_data(config)
     plan = build(config, spec_of(dataset.arrays, dataset.classes))
     job = run.prepare(plan, dataset.arrays)
-    return job, *job.programs.init(job.settings, job.keys, job.data)
+    states = job.programs.init(job.settings, job.keys, job.data)
+    return job, states, job.programs.begin(job.settings, states, job.data)
 
 
 def speed(config):
@@ -145,6 +149,28 @@ def diagnostics(config, repeats=5):
     }
 
 
+def online(config, turns=9):
+    """Seconds of a segment whose scan reports the loss alone, all online metrics, and online plasticity as well.
+
+    Returns:
+      {"bare", "metrics", "plasticity": list of seconds, one of each in every turn}.
+    """
+
+    def bare(network, objective, segment_steps, **settings):
+        step = lambda key, learner, snapshot: {"loss": snapshot.loss}  # noqa: E731
+        return Online(step, lambda diverged, found: {"online_loss": found["loss"].mean()})
+
+    with mock.patch.object(train, "online", bare):
+        kinds = {"bare": speed(config)}
+    kinds["metrics"] = speed({**config, "online": {"plasticity_every": 0}})
+    kinds["plasticity"] = speed(config)
+    found = {name: [] for name in kinds}
+    for _ in range(turns):
+        for name, measure in kinds.items():
+            found[name].append(measure()["seconds"])
+    return found
+
+
 def flops(config):
     """FLOPs of the matrix products and convolutions of one seed and step, whatever way they are computed."""
     job, states, _ = prepared({**config, "seeds": 1})
@@ -189,7 +215,7 @@ def block(text):
 def options(arguments=None):
     """The command line."""
     parser = argparse.ArgumentParser(description="Time our training program.")
-    parser.add_argument("what", choices=("speed", "memory", "diagnostics", "export", "flops", "environment"))
+    parser.add_argument("what", choices=("speed", "memory", "diagnostics", "online", "export", "flops", "environment"))
     parser.add_argument("--widths", default="100,100", help="units of the hidden layers")
     parser.add_argument("--network", type=block, help="block of the configuration as JSON, instead of widths")
     parser.add_argument("--shape", default="28,28,1", help="height, width and channels of random images")
@@ -221,7 +247,7 @@ def main(arguments=None):
         timing.serve(speed(config))
     else:
         does = {"speed": lambda c: speed(c)(), "memory": memory, "diagnostics": diagnostics, "export": export}
-        does["flops"] = flops
+        does |= {"flops": flops, "online": online}
         print(json.dumps(does[given.what](config)))
 
 

@@ -77,6 +77,7 @@ def test_spread_ratio_and_table():
     assert text.splitlines()[-1].split() == ["one", "1,234", "[0.5,", "2]", "NO"]
 
 
+@pytest.mark.slow
 def test_our_programs_give_positive_numbers():
     config = {
         **ours.configuration(**TINY, runs=2),
@@ -88,6 +89,9 @@ def test_our_programs_give_positive_numbers():
     boundary = ours.diagnostics(config, repeats=1)
     assert set(boundary["each_seconds"]) == {"performance", "gradients"}
     assert min(boundary["boundary_seconds"], boundary["task_seconds"], *boundary["each_seconds"].values()) > 0
+    inside = ours.online(config, turns=2)
+    assert set(inside) == {"bare", "metrics", "plasticity"}
+    assert all(seconds > 0 for kind in inside.values() for seconds in kind)
 
 
 @pytest.mark.slow
