@@ -86,7 +86,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+QUICK = ("misspelt key", "no block", "misspelt data", "misspelt grid", "missing block", "wrong variant", "unknown flag")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in WRONG]
+)
 def test_one_line_says_what_is_wrong(file, tmp_path, name):
     arguments, told = WRONG[name]
     code, err = outcome(launch("--config", file, "--workdir", tmp_path / "x", *arguments))
@@ -162,7 +167,8 @@ def newest(workdir):
     return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0) if folder.is_dir() else 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/test_run.py stops runs of its own process
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_preempted(file, tmp_path, undisturbed, number):
     for attempt in range(3):  # on a busy machine the run may be over before the signal is sent
         workdir = tmp_path / str(attempt)

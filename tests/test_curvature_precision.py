@@ -12,6 +12,8 @@ from jax.extend.core import jaxprs_in_params
 from plasticity_jax import curvature as cv
 from plasticity_jax.curvature import means, rows
 
+pytestmark = pytest.mark.slow  # to compile
+
 KEY = jax.random.key(0)
 X, Y = jax.random.normal(KEY, (12, 4)), jax.random.normal(jax.random.key(1), (12, 3))
 PARAMS = {"w": 0.5 * jax.random.normal(KEY, (4, 3)), "b": jnp.ones(3)}
@@ -213,6 +215,7 @@ def test_leaves_without_entries():
         assert found.vectors["empty"].shape == (2, 0, 3)
 
 
+@pytest.mark.slow
 def test_a_mask_that_lets_nothing_through():
     """Outside jit an error; in a lane of a vmap, an operator of dimension 0."""
     A = diagonal(jnp.arange(1.0, 6.0))

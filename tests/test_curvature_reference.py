@@ -13,6 +13,8 @@ from test_curvature_matrices import close, cross_entropy, linear
 
 from plasticity_jax import curvature as cv
 
+pytestmark = pytest.mark.slow  # to compile
+
 CDF, COUNT = jax.jit(cv.cdf), jax.jit(cv.count)
 DENSITY = jax.jit(cv.density)
 

@@ -64,6 +64,7 @@ def test_vmap_over_operators_equals_a_loop():
         np.testing.assert_allclose(lanes.nodes[i], one(stack[i]).nodes, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_deflation_removes_the_variance_of_outliers():
     eigenvalues = np.r_[np.linspace(0.9, 1.1, N - 3), 300.0, 600.0, 1000.0]
     matrix = matrix_of(eigenvalues)
@@ -77,6 +78,7 @@ def test_deflation_removes_the_variance_of_outliers():
     assert float(count(deflated, 200.0, 2000.0).value) == pytest.approx(3, abs=0.05)
 
 
+@pytest.mark.slow
 def test_mask_and_dense():
     matrix = matrix_of(np.linspace(1.0, 5.0, 20))
     mask = jnp.arange(20) % 2

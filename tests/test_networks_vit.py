@@ -85,6 +85,7 @@ def test_pooling():
         assert out.y.shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_positions_tell_patches_apart():
     net = small(pool="mean")
     variables = jax.jit(net.init)(KEYED)
@@ -102,7 +103,7 @@ def test_positions_tell_patches_apart():
     "settings",
     [
         {"activation": "crelu", "pool": "mean"},
-        {"norm": "none", "heads": 4},
+        pytest.param({"norm": "none", "heads": 4}, marks=pytest.mark.slow),
         # readers with standardised weights read rows of zeros, and writers with spectral ones move all units
         {"weights": "scaled_standardised", "weights_on": ("patches", "block0/value", "block1/up")},
         pytest.param(

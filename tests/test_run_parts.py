@@ -1,8 +1,10 @@
-"""Whole runs with unusual parts: no hidden layers, one's own intervention, a broken diagnostic."""
+"""Whole runs with unusual parts: no hidden layers, one's own intervention, a broken diagnostic, vmapped runs."""
+
+import json
 
 import numpy as np
 import pytest
-from small_runs import config, numbers, states
+from small_runs import CONFIG, config, numbers, states
 
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.run import run
@@ -38,3 +40,34 @@ def broken(network):
         raise TypeError("cannot be traced")
 
     return Diagnostic(lambda key, learner, snapshot: (), apply, {"broken": {}})
+
+
+@pytest.mark.slow
+def test_runs_that_are_measured_together_give_what_they_give_alone(tmp_path):
+    """A probe, metrics inside tasks, early stopping and forgetting, three runs one by one and in blocks of two."""
+    diagnostics = {"units": {"every_segments": 1}, "overlap": {"every": 1}, "forgetting": {"every": 1}}
+    diagnostics["probe"] = {"every": 2, "targets": 2, "steps": 6, "inputs": 10, "batch": 4, "points": 3}
+    stream = {"name": "class_incremental", "classes_per_task": 1, "validation": 2, "epochs": 5, "augment": False}
+    classes = {**CONFIG, "stream": {**stream, "batch": 8, "order": "shuffled"}, "segment_steps": 5}
+    classes |= {"early_stopping": True, "diagnostics": {**CONFIG["diagnostics"], **diagnostics}}
+    for size in (1, 2):
+        assert run({**classes, "parallel": {"runs_per_batch": size}}, tmp_path / str(size)) == "done"
+    alone, together = (numbers(tmp_path / str(size)) for size in (1, 2))
+    assert set(alone) == set(together) and alone.dead_fraction.dims == ("run", "task", "segment", "layer")
+    for name in alone:
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert np.isfinite(alone[["plasticity_loss", "forgetting"]].isel(task=1)).all().to_array().all()
+
+
+@pytest.mark.slow
+def test_vmapped_runs_that_do_not_fill_a_batch(tmp_path):
+    """Two at a time, three in all, on two devices: the same tasks and initial weights, and nearly the same training."""
+    short = {"tasks": 1, "segment_steps": 20, "stream": {"steps": 20}}
+    for size in (1, 2):
+        run(config(**short, parallel={"runs_per_batch": size}), tmp_path / str(size))
+    one, two = states(tmp_path / "1"), states(tmp_path / "2")
+    assert json.loads((tmp_path / "2" / "environment.json").read_text())["runs_per_batch"] == 2
+    for name in one:
+        exact = ".key" in name or "source" in name or "initial" in name
+        np.testing.assert_allclose(one[name], two[name], rtol=0, atol=0 if exact else 1e-5, err_msg=name)
+    np.testing.assert_allclose(numbers(tmp_path / "1").online_loss, numbers(tmp_path / "2").online_loss, rtol=1e-5)

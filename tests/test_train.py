@@ -1,7 +1,5 @@
 """The training of one run against a plain loop, and many runs against one."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,6 +219,7 @@ def early(intervention=None, optimizer=None, new=1):
     )
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_first_of_the_best_networks():
     member, data = early(), arrays()
     state = jax.jit(member.init)(KEY, data)
@@ -253,6 +252,7 @@ def test_without_early_stopping_nothing_is_kept():
     assert state.best == () and member.finish(state) is state
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_keeps_its_best_network():
     member, data = early(optimizer=optax.sgd(1e30)), arrays()
     advance = jax.jit(member.advance)
@@ -312,115 +312,14 @@ def test_a_class_that_does_not_exist_yet_cannot_win():
     assert float(accuracy(scores, examples)) == 0.0 and float(accuracy(scores, {**examples, "classes": exist})) == 1.0
 
 
-def make(settings):
-    net, problem = network(), objective()
-    member = trainer(optax.adam(settings.get("rate", 1e-2)))
-    return Experiment(member, {"performance": DIAGNOSTICS["performance"](net, problem)})
-
-
-@functools.cache
-def run_programs(runs, devices, runs_per_batch, rate=False):
-    """Two tasks of `runs` runs, trained and measured."""
-    mesh = sweep.runs_mesh(runs, devices)
-    settings = {"rate": jnp.asarray(np.linspace(1e-3, 1e-2, runs), jnp.float32)} if rate else {}
-    programs = sweep.programs(make, mesh, runs_per_batch)
-    settings, keys = sweep.place(mesh, (settings, for_seeds(range(runs))))
-    data = sweep.replicate(mesh, arrays())
-    states, diagnostics = programs.init(settings, keys, data)
-    metrics = []
-    for number in range(2):
-        if number:
-            states = programs.advance(settings, states, data, clock(STEPS, 1, STEPS))
-        for first in range(number * STEPS, (number + 1) * STEPS, 10):
-            states, found = programs.run_segment(settings, states, data, clock(first, number, number * STEPS))
-            metrics.append(jax.device_get(found))
-    now = clock(2 * STEPS, 1, STEPS)
-    _, measured = programs.measure(settings, states, diagnostics, data, now, ("performance",))
-    return (
-        jax.device_get(jax.tree.map(lambda a: a, jax.tree.leaves(raw(states)))),
-        metrics,
-        jax.device_get(measured),
-    )
-
-
-def lanes(result, chosen):
-    states, metrics, measured = result
-    return jax.tree.map(lambda a: np.asarray(a)[list(chosen)], (states, metrics, measured))
-
-
 @pytest.mark.slow
-def test_any_number_of_devices_gives_the_same_bits():
-    assert_same(run_programs(4, 1, 1), run_programs(4, 2, 1))
-
-
-def test_run_k_of_a_sweep_is_the_same_run_alone():
-    many, one = run_programs(4, 2, 1), run_programs(1, 1, 1)
-    assert_same(lanes(many, [0]), lanes(one, [0]))
-
-
-@pytest.mark.slow
-def test_runs_that_do_not_divide_the_devices():
-    assert_same(lanes(run_programs(3, 2, 1), range(3)), lanes(run_programs(4, 2, 1), range(3)))
-
-
-@pytest.mark.parametrize(("runs", "devices", "together"), [(4, 1, 4), (4, 2, 2), (3, 1, 2)])
-@pytest.mark.slow
-def test_vmapped_runs_agree_with_single_ones(runs, devices, together):
-    for a, b in zip(jax.tree.leaves(lanes(run_programs(runs, devices, together), range(runs))),
-                    jax.tree.leaves(lanes(run_programs(4, 2, 1), range(runs))), strict=True):  # fmt: skip
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_runs_differ():
-    assert len({float(v) for v in run_programs(4, 2, 1)[2]["final_loss"]}) == 4
-
-
-def test_one_program_of_each_serves_all_tasks():
-    traces = []
-
-    def counted(settings):
-        traces.append(1)
-        return make(settings)
-
-    programs, keys = sweep.programs(counted, sweep.runs_mesh(1, 1)), for_seeds([0])
-    states, _ = programs.init({}, keys, arrays())
-    for number in range(3):
-        if number:
-            states = programs.advance({}, states, arrays(), clock(number * STEPS, number, number * STEPS))
-        states, _ = programs.run_segment({}, states, arrays(), clock(number * STEPS, number, number * STEPS))
-    assert len(traces) == 3  # init, advance, run_segment
-
-
-def test_a_setting_of_the_grid_acts_on_its_run():
-    measured = run_programs(3, 1, 1, rate=True)[2]
-    plain = run_programs(4, 2, 1)[2]
-    assert measured["final_loss"][2] == pytest.approx(plain["final_loss"][2], rel=1e-4)  # rate 1e-2, traced
-    assert abs(measured["final_loss"][0] - plain["final_loss"][0]) > 1e-3  # rate 1e-3
-
-
-@pytest.mark.slow
-def test_a_subject_is_measured_in_place_of_the_learner():
-    mesh = sweep.runs_mesh(2, 1)
-    programs = sweep.programs(make, mesh)
-    states, diagnostics = programs.init({}, for_seeds([0, 1]), arrays())
-    states, _ = programs.run_segment({}, states, arrays(), clock())
-    before = jax.device_get(raw(states))
-
-    def initial(state):
-        return state._replace(learner=state.learner._replace(variables=state.initial))
-
-    args = ({}, states, diagnostics, arrays(), clock(10), ("performance",))
-    trained, untrained = programs.measure(*args)[1], programs.measure(*args, initial)[1]
-    assert (trained["final_loss"] < untrained["final_loss"]).all()
-    assert_same(before, jax.device_get(raw(states)))
-
-
 def test_the_best_network_is_what_is_measured():
     def make(settings):
-        return Experiment(early(new=2), {"performance": DIAGNOSTICS["performance"](network(), objective())})
+        return Experiment(early(new=2), {"performance": DIAGNOSTICS["performance"](network(), objective(), 1.0)})
 
     programs, data = sweep.programs(make, sweep.runs_mesh(1, 1)), arrays()
-    states, diagnostics = programs.init({}, for_seeds([0]), data)
+    states = programs.init({}, for_seeds([0]), data)
+    diagnostics = programs.begin({}, states, data)
     for first in range(0, STEPS, 2):
         states, _ = programs.run_segment({}, states, data, clock(first))
     best = jax.tree.map(lambda a: a[0] + 0.1, states.best[1])  # another network than the last one
@@ -430,24 +329,3 @@ def test_the_best_network_is_what_is_measured():
     loss = np.asarray(objective().loss(network().apply(KEY, best, examples["x"], False)[0], examples))
     expected = loss[np.asarray(examples["weight"]) > 0].mean()
     assert float(metrics["final_loss"][0]) == pytest.approx(expected, rel=1e-4)
-
-
-def test_too_many_devices_are_refused():
-    with pytest.raises(ValueError, match=r"parallel\.devices=99, but there are 2"):
-        sweep.runs_mesh(4, 99)
-
-
-def test_batch_size_on_cpu_is_one_run_at_a_time_unless_asked():
-    mesh = sweep.runs_mesh(8, 2)
-    assert sweep.batch_size(0, 8, mesh, None) == 1
-    assert sweep.batch_size(3, 8, mesh, None) == 3
-    assert sweep.batch_size(99, 8, mesh, None) == 4
-
-
-def test_the_training_program_exports_for_other_backends():
-    mesh = sweep.runs_mesh(2, 1)
-    programs = sweep.programs(make, mesh, 2)
-    keys = for_seeds([0, 1])
-    states = jax.eval_shape(programs.init, {}, keys, arrays())[0]
-    exported = jax.export.export(programs.run_segment, platforms=["tpu", "cuda"])({}, states, arrays(), clock())
-    assert exported.platforms == ("tpu", "cuda") and len(exported.mlir_module_serialized) > 1_000
