@@ -157,8 +157,9 @@ def online(config, turns=9):
     """
 
     def bare(network, objective, segment_steps, **settings):
-        step = lambda key, learner, snapshot: {"loss": snapshot.loss}  # noqa: E731
-        return Online(step, lambda diverged, found: {"online_loss": found["loss"].mean()})
+        nothing = lambda key, step, variables, batch, before: ()  # noqa: E731
+        loss = lambda diverged, found, gained: {"online_loss": found["loss"].mean()}  # noqa: E731
+        return Online(segment_steps, lambda snapshot: {"loss": snapshot.loss}, nothing, loss)
 
     with mock.patch.object(train, "online", bare):
         kinds = {"bare": speed(config)}

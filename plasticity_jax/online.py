@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import accuracy, weighted_mean
-from plasticity_jax.schedule import when
 
 __all__ = ["Online", "online", "online_dims"]
 
@@ -18,8 +17,10 @@ __all__ = ["Online", "online", "online_dims"]
 class Online(NamedTuple):
     """Two pure functions, written for one run."""
 
-    step: Callable  # (key, learner after the step, snapshot of the step) -> {name: []}
-    segment: Callable  # (diverged, {name: [S]}) -> {metric: array}
+    stretch: int  # steps after which `look` is asked; it divides S
+    step: Callable  # (snapshot of the step) -> {name: []}
+    look: Callable  # (key, step, variables after it, its batch, its loss) -> [] what the update took away, or NaN
+    segment: Callable  # (diverged, {name: [S]}, gained [S / stretch]) -> {metric: array}
 
 
 def online(network, objective, segment_steps, parts=10, plasticity_every=100):
@@ -36,7 +37,8 @@ def online(network, objective, segment_steps, parts=10, plasticity_every=100):
       network, objective: records.
       segment_steps: S.
       parts: P, as equal as whole steps allow.
-      plasticity_every: every so many steps the loss is taken again after the update; 0: never.
+      plasticity_every: every so many steps, or the next larger number that divides S, the loss is taken again after the
+        update; 0: never. A decision at each step would cost a tenth of training.
 
     Returns:
       Online.
@@ -46,26 +48,22 @@ def online(network, objective, segment_steps, parts=10, plasticity_every=100):
     ends = [round(segment_steps * (part + 1) / parts) for part in range(parts)]
     spans = [slice(*bounds) for bounds in zip([0, *ends], ends, strict=False)]
 
-    def gained(_, variables, key, snapshot):
-        """How much of the batch's loss the update took away, 0 to 1."""
-        key, batch = for_step(key, Purpose.NETWORK, snapshot.clock.step), snapshot.batch
-        outputs, _ = network.apply(key, variables, batch["x"], True)
+    least = min(plasticity_every or segment_steps, segment_steps)
+    stretch = next(n for n in range(least, segment_steps + 1) if segment_steps % n == 0)
+
+    def look(key, step, variables, batch, before):
+        if not plasticity_every:
+            return jnp.float32(jnp.nan)
+        outputs, _ = network.apply(for_step(key, Purpose.NETWORK, step), variables, batch["x"], True)
         after = weighted_mean(objective.loss(outputs, batch), batch["weight"])
-        return jnp.clip(1.0 - after / jnp.maximum(snapshot.loss, 1e-8), 0.0, 1.0)
+        return jnp.clip(1.0 - after / jnp.maximum(before, 1e-8), 0.0, 1.0)
 
-    def step(key, learner, snapshot):
+    def step(snapshot):
         reached = accuracy(objective.predict(snapshot.outputs), snapshot.batch)
-        found = {"loss": snapshot.loss, "accuracy": reached, "weight": jnp.sum(snapshot.batch["weight"])}
-        if plasticity_every:
-            due = snapshot.clock.step % plasticity_every == 0
-            found["due"] = due
-            found["plasticity"] = when(due, gained, jnp.float32(0.0), learner.variables, key, snapshot)
-        return found
+        return {"loss": snapshot.loss, "accuracy": reached, "weight": jnp.sum(snapshot.batch["weight"])}
 
-    def segment(diverged, found):
-        weight, means = found["weight"], {"online_plasticity": jnp.float32(jnp.nan)}
-        if plasticity_every:
-            means["online_plasticity"] = jnp.sum(found["plasticity"]) / jnp.sum(found["due"])
+    def segment(diverged, found, gained):
+        weight, means = found["weight"], {"online_plasticity": jnp.mean(gained)}
         for name in ("loss", "accuracy"):
 
             def mean(part, values=found[name]):
@@ -75,7 +73,7 @@ def online(network, objective, segment_steps, parts=10, plasticity_every=100):
             means[f"online_{name}_curve"] = jnp.stack([mean(part) for part in spans])  # [P]
         return {name: jnp.where(diverged, jnp.nan, value) for name, value in means.items()}
 
-    return Online(step, segment)
+    return Online(stretch, step, look, segment)
 
 
 def online_dims(segments, parts=10):

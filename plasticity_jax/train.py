@@ -81,16 +81,23 @@ def supervised(
             batch = stream.sample(key, state.source, data, now - clock.start)
             snapshot = Snapshot(clock._replace(step=now), state.initial, batch)
             states, learner, snapshot = learning.step(state.key, states, learner, snapshot)
-            return tree.ravel((states, learner)), watch.step(state.key, learner, snapshot)
+            return tree.ravel((states, learner)), watch.step(snapshot)
 
-        steps = clock.step + jnp.arange(segment_steps)
+        def stretch(carry, steps):
+            carry, found = jax.lax.scan(step, carry, steps)
+            now, variables = steps[-1], tree.unravel(carry, first)[1].variables
+            batch = stream.sample(for_step(state.key, Purpose.BATCH, now), state.source, data, now - clock.start)
+            return carry, (found, watch.look(state.key, now, variables, batch, found["loss"][-1]))
+
+        steps = clock.step + jnp.arange(segment_steps).reshape(-1, watch.stretch)
         # vectors are carried from step to step: on CPUs, loops over rows of odd length take more than twice as long
-        last, found = jax.lax.scan(step, tree.ravel(first), steps)
+        last, (found, gained) = jax.lax.scan(stretch, tree.ravel(first), steps)
+        found = jax.tree.map(lambda a: a.reshape(-1), found)
         states, learner = tree.unravel(last, first)
         finite = jnp.isfinite(found["loss"]).all() & jnp.isfinite(tree.norm(learner.variables.params))
         diverged = state.diverged | ~finite
         new = keep.score(state._replace(learner=learner, interventions=states, diverged=diverged), data)
-        return _keep_diverged(state, new, diverged), watch.segment(state.diverged, found)
+        return _keep_diverged(state, new, diverged), watch.segment(state.diverged, found, gained)
 
     def snapshot(state, data, clock):
         batch = stream.evaluate(state.source, data, "train")
