@@ -98,3 +98,12 @@ def test_mask_and_dense():
 def test_bad_input(kwargs, words):
     with pytest.raises(ValueError, match=words):
         slq(plain(jnp.eye(4)), **{"steps": 2, "probes": 2, "key": jax.random.key(0), **kwargs})
+
+
+def test_probes_one_by_one_hold_one_basis():
+    """Mapped as batches of one, both branches of each decision would run, with a basis each."""
+    size, steps = 20_000, 32
+    diagonal = operator(lambda v, d: d * v, like=jnp.zeros(size), args=(jnp.arange(1.0, size + 1),))
+    program = jax.jit(lambda key: slq(diagonal, steps, probes=2, key=key, probe_batch=1, reorthogonalize="full"))
+    held = program.lower(jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
+    assert held < 2 * steps * 4 * size

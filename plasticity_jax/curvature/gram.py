@@ -166,7 +166,7 @@ def _gram(rows, data, held):
                 )
 
         gram = jax.lax.dynamic_update_slice(gram, _products(held, held), (first * R, first * R))
-        # a loop of known length, so that its products can be counted; skipping costs nothing
+        # a loop of known length, so that its products can be counted: those that are skipped are counted, too
         return jax.lax.fori_loop(
             0, (blocks - 1) * steps, lambda t, g: jax.lax.cond(t < b * steps, earlier, lambda t, g: g, t, g), gram
         )
