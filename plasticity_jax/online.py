@@ -15,7 +15,7 @@ __all__ = ["Online", "online", "online_dims"]
 
 
 class Online(NamedTuple):
-    """Two pure functions, written for one run."""
+    """Three pure functions, written for one run, and how often the second is asked."""
 
     stretch: int  # steps after which `look` is asked; it divides S
     step: Callable  # (snapshot of the step) -> {name: []}
