@@ -1,13 +1,18 @@
-"""A run that takes seconds, and how to start it in a process of its own."""
+"""A run that takes seconds, how to start it in a process of its own, and how to stop it."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import pytest
 import xarray as xr
+
+import plasticity_jax.run as main
 
 ROOT = pathlib.Path(__file__).parent.parent
 DATA = {"name": "synthetic", "images": 40, "test_images": 10, "height": 4, "width": 4, "classes": 4}
@@ -92,3 +97,24 @@ def assert_same_bits(workdir, other):
     assert list(one) == list(two)
     for name in one:
         assert one[name].dtype == two[name].dtype and one[name].tobytes() == two[name].tobytes(), name
+
+
+@contextlib.contextmanager
+def after(calls, action, owner=main._Session, name="_segment"):
+    """Do `action` right after that many calls of a method; the calls go on as usual."""
+    inner, count = getattr(owner, name), [0]
+
+    def method(*arguments, **keywords):
+        result = inner(*arguments, **keywords)
+        count[0] += 1
+        if count[0] == calls:
+            action()
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, method)
+        yield
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)

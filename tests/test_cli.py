@@ -68,7 +68,7 @@ def state(workdir):
 WRONG = {
     "misspelt block": (["--config.netwrk.widths=(4,)"], "netwrk is not a setting. Did you mean 'network'?"),
     "misspelt key": (["--config.optimizer.learning_rat=1"], "Did you mean 'learning_rate'?"),
-    "misspelt data": (["--config.data.imags=4"], "did you mean 'images'?"),
+    "misspelt data": (["--config.data.imags=4"], "Did you mean 'images'?"),
     "no block": (["--config.seeds.x=1"], "seeds is 2, and not a block"),
     "a name for a block": (["--config.optimizer=sgd"], "Did you mean --config.optimizer.name=sgd?"),
     "wrong type": (["--config.seeds=many"], "--config.seeds=many"),

@@ -6,12 +6,12 @@ A new member is tested by being in its registry; settings that fit the small tes
 import functools
 import inspect
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conforming import conforms, keeps_structure, lane, slowly, survives_a_checkpoint, two_keys
 from masking import assert_wired
 from own_parts import noisy
 from records import (
@@ -29,9 +29,8 @@ from records import (
 )
 
 from plasticity_jax.base import Intervention, Learner, Snapshot
-from plasticity_jax.build import REGISTRIES, _call, complete
+from plasticity_jax.build import REGISTRIES, _call, build, complete
 from plasticity_jax.diagnostics import DIAGNOSTICS
-from plasticity_jax.host.checkpoint import Checkpoints
 from plasticity_jax.interventions import INTERVENTIONS
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.networks import HEADS, NETWORKS
@@ -69,55 +68,9 @@ def net(name):
     return NETWORKS[name]((SIDE, SIDE, 1), 3, **settings(name))
 
 
-def two_keys():
-    return jax.random.split(jax.random.key(3), 2)
-
-
-def lane(stacked, i):
-    return jax.tree.map(lambda leaf: leaf[i], stacked)
-
-
-def conforms(f, tolerance=1e-5, inputs=None):
-    """jit equals eager, vmap equals a loop, and a second call does not trace again; inputs: two, stacked, or keys."""
-    inputs, traces = two_keys() if inputs is None else inputs, []
-
-    def counted(one):
-        traces.append(1)
-        return f(one)
-
-    jitted = jax.jit(counted)
-    a, b = (lane(inputs, i) for i in range(2))
-    one, two = jitted(a), jitted(b)
-    assert len(traces) == 1
-    assert_close(one, f(a), tolerance)
-    many = jax.jit(jax.vmap(f))(inputs)
-    for i, single in enumerate((one, two)):
-        assert_close(lane(many, i), single, tolerance)
-
-
-def survives_a_checkpoint(tmp_path, tree):
-    stacked = jax.tree.map(lambda a: a[None], {"tree": tree})
-    checkpoints = Checkpoints(tmp_path / "checkpoints", "all", {})
-    checkpoints.save(1, stacked)
-    step, back = checkpoints.restore(jax.eval_shape(lambda: stacked))
-    checkpoints.close()
-    assert step == 1
-    assert_same(stacked, back)
-
-
-def keeps_structure(old, new):
-    chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
-    assert jax.tree.structure(old) == jax.tree.structure(new)
-
-
 def test_registries_are_complete():
     covered = {"stream", "network", "head", "optimizer", "schedule", "interventions", "diagnostics"}
     assert set(REGISTRIES) == covered
-
-
-def slowly(names, *slow):
-    """The names, of which some take long to compile and are left to `make test-all`."""
-    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
 
 
 QUICK_STREAMS = ("random_labels",)
@@ -159,6 +112,23 @@ class TestStreams:
         assert drawn["x"].shape == (size, *(member.input_shape or (SIDE, SIDE, 1))) and drawn["x"].dtype == jnp.float32
         assert drawn["y"].shape[0] == drawn["weight"].shape[0] == size
         assert isinstance(member.steps(0), int)
+
+    def test_the_tasks_of_a_seed_are_those_of_every_variant(self, name):
+        """Another network, optimizer, head and intervention: the same tasks, so that variants are compared in pairs."""
+        variants = (
+            {"network": {"name": "linear"}, "head": {"name": "linear"}},
+            {"network": {"name": "mlp", "widths": (5,)}, "optimizer": {"name": "sgd"}, "head": {"name": "two_hot"},
+             "interventions": {"mine": {"name": "own_parts:noisy"}}},
+        )  # fmt: skip
+        sources = []
+        for variant in variants:
+            config = {"stream": {"name": name, **settings(name)}, "tasks": 3, **variant}
+            trainer = build(config, spec()).make({}).trainer
+            state = first = trainer.init(two_keys()[0], arrays())
+            for task, start in ((1, trainer.steps(0)), (2, trainer.steps(0) + trainer.steps(1))):
+                state = trainer.advance(state, arrays(), clock(start, task, start))
+            sources.append((first.source, state.source))
+        assert_same(*sources)
 
     def test_survives_a_checkpoint(self, name, tmp_path):
         survives_a_checkpoint(tmp_path, stream(name).init(two_keys()[0], arrays()))

@@ -62,10 +62,9 @@ class Job:
         state = jax.jit(member.init)(KEY, self.first, self.start)
         return state, jax.jit(member.apply)(DRAWN, state, self.learner, self.snapshot)[1]
 
-    def fitted(self, state, target, opt_state, predict, learner=None):
-        """The definition as a loop: squared errors over all inputs, before each step and at the end."""
-        objective, x = self.head.regression, state.data["x"]
-        params, stats = (learner or self.learner).variables
+    def fitted(self, state, objective, goal, measure, learner):
+        """The definition as a loop: `measure` of what is said of all inputs, before each step and at the end."""
+        x, (params, stats), opt_state = state.data["x"], learner.variables, learner.opt_state
         order = _order(for_step(state.key, Purpose.BATCH), Size(**SIZE))
         update = optax.with_extra_args_support(self.optimizer).update
 
@@ -81,15 +80,34 @@ class Job:
 
             return jax.grad(loss, has_aux=True)(params)
 
-        goal = np.asarray(target) + np.asarray(predict(outputs(params, stats))).mean(0)
-        losses = []
+        goal, found = goal(outputs(params, stats)), []
         for i in range(SIZE["steps"] + 1):
-            losses.append(((np.asarray(predict(outputs(params, stats))) - goal) ** 2).mean())
+            found.append(measure(outputs(params, stats), goal))
             rows = order[min(i, SIZE["steps"] - 1)]
             gradients, stats = gradient(params, stats, {"x": x[rows], "y": jnp.asarray(goal)[rows]})
             updates, opt_state = update(gradients, opt_state, params, clock=clock(i))
             params = optax.apply_updates(params, updates)
-        return losses
+        return found
+
+    def onto_wave(self, state, wave, predict, learner, offset=0.0):
+        """Squared errors of a fit to a + offset + wave."""
+
+        def goal(outputs):
+            return np.asarray(wave) + offset + np.asarray(predict(outputs)).mean(0)
+
+        def error(outputs, goal):
+            return ((np.asarray(predict(outputs)) - goal) ** 2).mean()
+
+        return self.fitted(state, self.head.regression, goal, error, learner)
+
+    def anew(self, learner):
+        """The learner with an optimizer state that has seen nothing."""
+        return learner._replace(opt_state=self.optimizer.init(learner.variables.params))
+
+    def fresh(self, key):
+        """A learner of its own, for the target of this key."""
+        records = (self.network, self.optimizer, self.intervention, clock(), self.start.batch)
+        return first_learner(for_step(key, Purpose.INIT), *records)[1]
 
 
 def softmax_means(outputs):
@@ -109,23 +127,46 @@ def softmax_means(outputs):
 def test_the_probe_is_a_plain_loop(head, norm, predict):
     job = Job(head, norm)
     state, found = job.probed()
-    for j, target in enumerate(state.targets):
-        curve = job.fitted(state, target, job.optimizer.init(job.learner.variables.params), predict)
+    for j, wave in enumerate(state.targets):
+        curve = job.onto_wave(state, wave, predict, job.anew(job.learner))
         np.testing.assert_allclose(found["probe_curve"][j], np.array(curve)[[0, 3, 6, 9]], rtol=1e-3)
-    carried = [job.fitted(state, target, job.learner.opt_state, predict)[-1] for target in state.targets]
+    carried = [job.onto_wave(state, wave, predict, job.learner)[-1] for wave in state.targets]
     np.testing.assert_allclose(found["probe_loss_carried"], np.mean(carried), rtol=1e-3)
     assert abs(np.mean(carried) - found["probe_loss"]) > 1e-3 * found["probe_loss"]  # the two states do differ
     for j, key in enumerate(copies.keys(for_step(state.key, Purpose.TASK), SIZE["targets"])):
-        _, fresh = first_learner(
-            for_step(key, Purpose.INIT), job.network, job.optimizer, job.intervention, clock(), job.start.batch
-        )
-        curve = job.fitted(state, state.targets[j], fresh.opt_state, predict, fresh)
+        curve = job.onto_wave(state, state.targets[j], predict, job.fresh(key))
         np.testing.assert_allclose(found["probe_curve_fresh"][j], np.array(curve)[[0, 3, 6, 9]], rtol=1e-3)
     np.testing.assert_allclose(found["probe_loss_fresh"], np.mean(found["probe_curve_fresh"][:, -1]), rtol=1e-5)
-    own = job.first
-    initial = np.mean([job.fitted(state, target, own.opt_state, predict, own)[-1] for target in state.targets])
+    initial = np.mean([job.onto_wave(state, wave, predict, job.first)[-1] for wave in state.targets])
     np.testing.assert_allclose(found["plasticity_loss"], found["probe_loss"] - initial, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found["plasticity_loss_carried"], found["probe_loss_carried"] - initial, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["offset", "labels"])
+def test_the_other_probes_are_plain_loops_too(name):
+    job = Job("linear" if name == "offset" else "softmax")
+    state, found = job.probed(factory={"offset": probe_offset, "labels": probe_labels}[name])
+
+    def cross_entropy(outputs, labels):
+        scores = np.asarray(outputs.y)
+        return (np.log(np.exp(scores).sum(-1)) - scores[np.arange(N), labels]).mean()
+
+    def last(target, learner):
+        if name == "offset":
+            return job.onto_wave(state, target, lambda outputs: outputs.y, learner, offset=10.0)[-1]
+        return job.fitted(state, job.head.objective, lambda outputs: np.asarray(target), cross_entropy, learner)[-1]
+
+    own = copies.keys(for_step(state.key, Purpose.TASK), SIZE["targets"])
+    expected = {
+        "": [last(target, job.anew(job.learner)) for target in state.targets],
+        "_carried": [last(target, job.learner) for target in state.targets],
+        "_fresh": [last(target, job.fresh(key)) for target, key in zip(state.targets, own, strict=True)],
+    }
+    means = {whose: np.mean(losses) for whose, losses in expected.items()}
+    for whose, loss in means.items():
+        np.testing.assert_allclose(found[f"probe_{name}_loss{whose}"], loss, rtol=1e-3, err_msg=whose)
+    assert len(set(np.round(list(means.values()), 3))) == 3  # the three do differ
 
 
 @functools.cache

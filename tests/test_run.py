@@ -10,7 +10,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from small_runs import CONFIG, assert_same_bits, config, finish, numbers, start, states
+from small_runs import CONFIG, after, assert_same_bits, config, finish, numbers, start, states, terminate
 
 import plasticity_jax.run as main
 from plasticity_jax.host import folder
@@ -34,27 +34,6 @@ def undisturbed(tmp_path_factory):
 
 def read(workdir, name="status"):
     return json.loads((workdir / f"{name}.json").read_text())
-
-
-@contextlib.contextmanager
-def after(calls, action, owner=main._Session, name="_segment"):
-    """Do `action` right after that many calls of a method; the calls go on as usual."""
-    inner, count = getattr(owner, name), [0]
-
-    def method(*arguments, **keywords):
-        result = inner(*arguments, **keywords)
-        count[0] += 1
-        if count[0] == calls:
-            action()
-        return result
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, method)
-        yield
-
-
-def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def crash():

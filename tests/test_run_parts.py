@@ -4,10 +4,27 @@ import json
 
 import numpy as np
 import pytest
-from small_runs import CONFIG, config, numbers, states
+from small_runs import CONFIG, after, assert_same_bits, config, numbers, states, terminate
 
 from plasticity_jax.base import Diagnostic
 from plasticity_jax.run import run
+
+EVERYTHING = {  # classes that come one after another, the best network of each task kept, all that has a state measured
+    **CONFIG,
+    "stream": {
+        **{"name": "class_incremental", "classes_per_task": 1, "validation": 2, "epochs": 5, "augment": False},
+        **{"batch": 8, "order": "shuffled"},
+    },
+    "segment_steps": 5,
+    "early_stopping": True,
+    "diagnostics": {
+        **CONFIG["diagnostics"],
+        "units": {"every_segments": 1},
+        "overlap": {"every": 1},
+        "forgetting": {"every": 1},
+        "probe": {"every": 2, "targets": 2, "steps": 6, "inputs": 8, "batch": 4, "points": 3},
+    },
+}
 
 
 def test_a_network_without_hidden_layers_runs_with_every_diagnostic(tmp_path):
@@ -45,18 +62,25 @@ def broken(network):
 @pytest.mark.slow
 def test_runs_that_are_measured_together_give_what_they_give_alone(tmp_path):
     """A probe, metrics inside tasks, early stopping and forgetting, three runs one by one and in blocks of two."""
-    diagnostics = {"units": {"every_segments": 1}, "overlap": {"every": 1}, "forgetting": {"every": 1}}
-    diagnostics["probe"] = {"every": 2, "targets": 2, "steps": 6, "inputs": 10, "batch": 4, "points": 3}
-    stream = {"name": "class_incremental", "classes_per_task": 1, "validation": 2, "epochs": 5, "augment": False}
-    classes = {**CONFIG, "stream": {**stream, "batch": 8, "order": "shuffled"}, "segment_steps": 5}
-    classes |= {"early_stopping": True, "diagnostics": {**CONFIG["diagnostics"], **diagnostics}}
     for size in (1, 2):
-        assert run({**classes, "parallel": {"runs_per_batch": size}}, tmp_path / str(size)) == "done"
+        assert run({**EVERYTHING, "parallel": {"runs_per_batch": size}}, tmp_path / str(size)) == "done"
     alone, together = (numbers(tmp_path / str(size)) for size in (1, 2))
     assert set(alone) == set(together) and alone.dead_fraction.dims == ("run", "task", "segment", "layer")
     for name in alone:
         np.testing.assert_allclose(together[name], alone[name], rtol=1e-3, atol=1e-4, err_msg=name)
     assert np.isfinite(alone[["plasticity_loss", "forgetting"]].isel(task=1)).all().to_array().all()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_inside_a_task_ends_with_the_same_bits(tmp_path):
+    """Kept: the probe's targets, units of the measurement before, accuracies of earlier tasks, the best network."""
+    assert run({**EVERYTHING, "seeds": 1}, tmp_path / "whole") == "done"
+    segments = round(float(numbers(tmp_path / "whole").online_loss.notnull().sum()))
+    for stop in (2, segments // 2, segments - 2):
+        with after(stop, terminate):
+            assert run({**EVERYTHING, "seeds": 1}, tmp_path / str(stop)) == "preempted"
+        assert run({**EVERYTHING, "seeds": 1}, tmp_path / str(stop)) == "done"
+        assert_same_bits(tmp_path / "whole", tmp_path / str(stop))
 
 
 @pytest.mark.slow

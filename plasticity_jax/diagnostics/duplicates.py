@@ -6,8 +6,7 @@ Letters: L layers, N rows, U units.
 import jax.numpy as jnp
 
 from plasticity_jax import check
-from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack, stateless
 from plasticity_jax.diagnostics.units import fraction, mean_and_deviation, places_of, rows_of
 
 __all__ = ["duplicates"]
@@ -60,7 +59,7 @@ def duplicates(network, memory_gb, threshold: float = 0.95):
         fractions = [fraction(_repeats(product / places, threshold), places) for places, product in sums.values()]
         return state, {"duplicate_fraction": stack(fractions)}
 
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {"duplicate_fraction": {"layer": layers}})
+    return stateless(apply, {"duplicate_fraction": {"layer": layers}})
 
 
 def _products(h, counted, mean, deviation):

@@ -3,10 +3,9 @@
 import jax.numpy as jnp
 
 from plasticity_jax import check
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.curvature.gram import gradient_gram
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import first, task_loss
+from plasticity_jax.diagnostics.shared import first, stateless, task_loss
 
 __all__ = ["gradient_covariance"]
 
@@ -50,7 +49,7 @@ def gradient_covariance(network, objective, memory_gb, examples: int = 512):
 
     dims = {name: {} for name in ("gradient_covariance_rank", "gradient_interference", "interference_sign")}
     dims["gradient_covariance"] = {"example": range(examples), "other": range(examples)}
-    return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
+    return stateless(apply, dims)
 
 
 def _describe(cosines, counted, examples):

@@ -4,9 +4,8 @@ import jax.numpy as jnp
 import optax
 
 from plasticity_jax import tree
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics.predictions import churn, churn_distance
-from plasticity_jax.diagnostics.shared import kernels, stack, to_float32, weight_layers
+from plasticity_jax.diagnostics.shared import kernels, stack, stateless, to_float32, weight_layers
 from plasticity_jax.parts import evaluated
 
 __all__ = ["effective_learning_rate", "gradients"]
@@ -66,7 +65,7 @@ def gradients(network, objective, memory_gb):
 
     per_layer = {name: {"layer": layers} for name in ("layer_update_ratio", "gradient_sparsity")}
     names = ("gradient_norm", "update_ratio", "effective_learning_rate", "churn", "churn_distance")
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names} | per_layer)
+    return stateless(apply, {name: {} for name in names} | per_layer)
 
 
 def _share_of_zeros(values):

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from plasticity_jax import check, tree
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.curvature.data import average
 from plasticity_jax.curvature.eigen import eigenpairs
 from plasticity_jax.curvature.matrices import hessian
-from plasticity_jax.diagnostics.shared import first, require_memory, task_loss
+from plasticity_jax.diagnostics.shared import first, require_memory, stateless, task_loss
 from plasticity_jax.parts import fitting
 
 __all__ = ["landscape"]
@@ -88,4 +87,4 @@ def landscape(
 
     dims = {"loss_along_gradient": {"distance": distances}}
     dims["loss_along_eigenvectors"] = {"direction": range(directions), "distance": distances}
-    return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
+    return stateless(apply, dims)

@@ -3,9 +3,8 @@
 import jax.numpy as jnp
 
 from plasticity_jax import check, curvature
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import first, require_memory
+from plasticity_jax.diagnostics.shared import first, require_memory, stateless
 
 __all__ = ["ntk"]
 
@@ -57,7 +56,7 @@ def ntk(network, memory_gb, inputs: int = 64):
         return state, _describe(jnp.where(counted[:, None] & counted, kernel, 0.0))
 
     names = ("ntk_effective_rank", "ntk_condition", "ntk_diagonal_share")
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names})
+    return stateless(apply, {name: {} for name in names})
 
 
 def _describe(kernel):

@@ -5,8 +5,8 @@ Letters: B examples, C classes, K values of a target.
 
 import jax.numpy as jnp
 
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics.predictions import entropy
+from plasticity_jax.diagnostics.shared import stateless
 from plasticity_jax.learn import accuracy, weighted_mean
 from plasticity_jax.parts import evaluated
 
@@ -56,7 +56,7 @@ def performance(network, objective, memory_gb):
         }
 
     names = ("explained_variance", "final_accuracy", "final_loss", "test_accuracy", "prediction_entropy")
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {} for name in names})
+    return stateless(apply, {name: {} for name in names})
 
 
 def explained_variance(predictions, batch):

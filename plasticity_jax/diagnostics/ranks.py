@@ -8,9 +8,8 @@ import math
 import jax.numpy as jnp
 
 from plasticity_jax import check
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack, stateless
 
 __all__ = ["feature_matrix", "ranks"]
 
@@ -67,7 +66,7 @@ def ranks(network, memory_gb, delta: float = 0.01, epsilon: float = 0.01, max_ro
             found.append(spectra.ranks_of(spectra.singular_values(matrix), rows, delta, epsilon))
         return state, {name: stack([rank[name] for rank in found]) for name in NAMES}
 
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
+    return stateless(apply, {name: {"layer": layers} for name in NAMES})
 
 
 def feature_matrix(acts, weight, max_rows: int = 8192, start=0, inputs=None):

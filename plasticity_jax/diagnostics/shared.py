@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from plasticity_jax import tree
+from plasticity_jax.base import Diagnostic
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import weighted_mean
 from plasticity_jax.parts import fitting, summed
@@ -23,6 +24,7 @@ __all__ = [
     "require_memory",
     "row_weights",
     "stack",
+    "stateless",
     "task_loss",
     "to_float32",
     "weight_layers",
@@ -86,6 +88,11 @@ def row_weights(weight, values):
     [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     """
     return jnp.repeat(weight, math.prod(values.shape[1:-1]))
+
+
+def stateless(apply, dims):
+    """A Diagnostic that keeps nothing between two measurements."""
+    return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
 
 
 def stack(values):

@@ -5,8 +5,7 @@ Letters: B inputs, L layers.
 
 import jax.numpy as jnp
 
-from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack, stateless
 from plasticity_jax.diagnostics.units import places_of
 
 __all__ = ["sparsity"]
@@ -47,7 +46,7 @@ def sparsity(network, memory_gb):
         }
 
     dims = {name: {"layer": layers} for name in ("activation_sparsity", "feature_norm")}
-    return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
+    return stateless(apply, dims)
 
 
 def _count(h, weight):

@@ -3,11 +3,10 @@
 import jax
 
 from plasticity_jax import check, tree
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.curvature.matrices import hessian
 from plasticity_jax.curvature.slq import slq
 from plasticity_jax.curvature.summary import summary
-from plasticity_jax.diagnostics.shared import first, require_memory, task_loss
+from plasticity_jax.diagnostics.shared import first, require_memory, stateless, task_loss
 from plasticity_jax.parts import fitting
 
 __all__ = ["spectrum"]
@@ -65,4 +64,4 @@ def spectrum(network, objective, memory_gb, steps: int = 64, probes: int = 4, in
     scalars = ("sharpness", "hessian_condition", "hessian_effective_rank", "negative_curvature")
     nodes = {"probe": range(probes), "node": range(steps)}
     dims = {name: {} for name in scalars} | {"hessian_nodes": nodes, "hessian_weights": nodes}
-    return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
+    return stateless(apply, dims)

@@ -6,8 +6,7 @@ Letters: B inputs, H and W positions, U units, c copies that a non-linearity mak
 import jax.numpy as jnp
 
 from plasticity_jax import check
-from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack, stateless
 
 __all__ = ["dormant", "fraction", "mean_and_deviation", "places_of", "rows_of", "saturating", "units"]
 
@@ -88,7 +87,7 @@ def units(network, memory_gb, tau: float = 0.025, share: float = 0.99, margin: f
         found = [shares(layer, counts[layer]) for layer in layers]
         return state, {name: stack([fractions[name] for fractions in found]) for name in NAMES}
 
-    return Diagnostic(lambda key, learner, snapshot: (), apply, {name: {"layer": layers} for name in NAMES})
+    return stateless(apply, {name: {"layer": layers} for name in NAMES})
 
 
 def rows_of(values, weight, width):

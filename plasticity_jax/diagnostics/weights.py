@@ -4,9 +4,8 @@ Letters: I inputs and O outputs of a layer, H and W the extent of a filter, L la
 """
 
 from plasticity_jax import check, tree
-from plasticity_jax.base import Diagnostic
 from plasticity_jax.diagnostics import spectra
-from plasticity_jax.diagnostics.shared import kernels, stack, to_float32, weight_layers
+from plasticity_jax.diagnostics.shared import kernels, stack, stateless, to_float32, weight_layers
 
 __all__ = ["as_matrix", "weights"]
 
@@ -56,9 +55,7 @@ def weights(network, delta: float = 0.01):
         }
 
     per_layer = {name: {"layer": layers} for name in ("layer_weight_norm", "spectral_norm", "weight_rank")}
-    return Diagnostic(
-        lambda key, learner, snapshot: (), apply, {"weight_norm": {}, "distance_from_init": {}, **per_layer}
-    )
+    return stateless(apply, {"weight_norm": {}, "distance_from_init": {}, **per_layer})
 
 
 def as_matrix(kernel):

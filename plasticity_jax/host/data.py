@@ -15,7 +15,6 @@ Of several copies the one that `scripts/fetch_data.py` writes, named first, is r
 """
 
 import csv
-import difflib
 import gzip
 import importlib.util
 import inspect
@@ -27,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from plasticity_jax.check import nearest
 from plasticity_jax.host import formats
 from plasticity_jax.host.formats import DataError
 
@@ -113,13 +113,13 @@ def load(name, folder=None, **options):
       ((20, 4, 4, 1), 'int32')
     """
     if name not in _LOADERS:
-        raise ValueError(f"no data set is called {name!r}{nearest(name, NAMES)}; there are {', '.join(NAMES)}")
+        raise ValueError(f"no data set is called {name!r}.{nearest(name, NAMES)} There are {', '.join(NAMES)}.")
     loader = _LOADERS[name]
     known = [p.name for p in inspect.signature(loader).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         if option not in known:
             allowed = ", ".join(known) or "none"
-            raise ValueError(f"{name} has no option {option!r}{nearest(option, known)}; it takes {allowed}")
+            raise ValueError(f"{name} has no option {option!r}.{nearest(option, known)} It takes {allowed}.")
     folder = data_folder(folder)
     try:
         return loader(name, folder, **options)
@@ -257,12 +257,6 @@ def _load_none(name, folder):
     """One black pixel of the only class: for streams that read no data."""
     pixel = {"x": np.zeros((1, 1, 1, 1), np.uint8), "y": np.zeros(1, np.int32)}
     return Dataset({"train": pixel, "test": pixel}, 1, name, {})
-
-
-def nearest(name, known):
-    """A hint at the known name that was probably meant; "" where none is near."""
-    near = difflib.get_close_matches(str(name), known, 1)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _remedy(name, folder):

@@ -15,6 +15,7 @@ import shutil
 import tarfile
 import tempfile
 
+from plasticity_jax.check import nearest
 from plasticity_jax.host import data
 from plasticity_jax.host.formats import DataError
 from plasticity_jax.host.sources import SOURCES, Source
@@ -45,8 +46,7 @@ def fetch(name, folder=None, base_url=None, progress=True, say=print):
       ValueError: the data set needs no download or is unknown.
     """
     if name not in SOURCES:
-        hint = data.nearest(name, SOURCES)
-        raise ValueError(f"{name!r} cannot be downloaded{hint}; there are {', '.join(SOURCES)}")
+        raise ValueError(f"{name!r} cannot be downloaded.{nearest(name, SOURCES)} There are {', '.join(SOURCES)}.")
     folder = data.data_folder(folder)
     with contextlib.suppress(DataError):
         places = {str(pathlib.Path(file).parent) for file in data.load(name, folder).files}

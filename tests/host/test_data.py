@@ -12,11 +12,11 @@ from plasticity_jax.host.data import DataError, load
 
 
 def test_unknown_names_and_options():
-    with pytest.raises(ValueError, match=r"'fashion-mnist', did you mean 'fashion_mnist'.*digits, mnist"):
+    with pytest.raises(ValueError, match=r"'fashion-mnist'\. Did you mean 'fashion_mnist'.*digits, mnist"):
         load("fashion-mnist")
-    with pytest.raises(ValueError, match=r"no option 'image', did you mean 'images'.*seed"):
+    with pytest.raises(ValueError, match=r"no option 'image'\. Did you mean 'images'.*seed"):
         load("synthetic", image=3)
-    with pytest.raises(ValueError, match="digits has no option 'seed'; it takes none"):
+    with pytest.raises(ValueError, match=r"digits has no option 'seed'\. It takes none"):
         load("digits", seed=3)
 
 

@@ -297,9 +297,9 @@ def test_a_recompressed_copy_is_left_alone(tiny, tmp_path):
 
 
 def test_what_cannot_be_downloaded():
-    with pytest.raises(ValueError, match="'cifar' cannot be downloaded, did you mean 'cifar"):
+    with pytest.raises(ValueError, match=r"'cifar' cannot be downloaded\. Did you mean 'cifar"):
         fetch.fetch("cifar")
-    with pytest.raises(ValueError, match="'digits' cannot be downloaded; there are mnist"):
+    with pytest.raises(ValueError, match=r"'digits' cannot be downloaded\. There are mnist"):
         fetch.fetch("digits")
 
 
