@@ -3,7 +3,7 @@
     python benchmarks/ours.py speed --runs 32 --steps 1000        seed-steps per second
     python benchmarks/ours.py memory --runs 8                     what the training program itself holds
     python benchmarks/ours.py diagnostics --runs 8 --steps 7500   a boundary's cheap diagnostics against its task
-    python benchmarks/ours.py online --runs 8 --steps 7500        what the metrics inside a task cost
+    python benchmarks/ours.py online --runs 8 --steps 1000        what the metrics inside a task cost
     python benchmarks/ours.py export                              does it lower for TPU and CUDA
     python benchmarks/ours.py flops                               of the matrix products of one step, by the definition
 
@@ -12,6 +12,7 @@ Each prints one JSON object. With --serve, `speed` waits for lines on stdin and 
 
 import argparse
 import functools
+import itertools
 import json
 import statistics
 import time
@@ -149,8 +150,10 @@ def diagnostics(config, repeats=5):
     }
 
 
-def online(config, turns=9):
+def online(config, turns=60):
     """Seconds of a segment whose scan reports the loss alone, all online metrics, and online plasticity as well.
+
+    Short segments and many turns, each in another order: the machine changes its pace from second to second.
 
     Returns:
       {"bare", "metrics", "plasticity": list of seconds, one of each in every turn}.
@@ -166,9 +169,10 @@ def online(config, turns=9):
     kinds["metrics"] = speed({**config, "online": {"plasticity_every": 0}})
     kinds["plasticity"] = speed(config)
     found = {name: [] for name in kinds}
-    for _ in range(turns):
-        for name, measure in kinds.items():
-            found[name].append(measure()["seconds"])
+    for turn in range(turns):
+        order = list(itertools.permutations(kinds))[turn % 6]
+        for name in order:
+            found[name].append(kinds[name]()["seconds"])
     return found
 
 
