@@ -33,6 +33,7 @@ value, hence the small losses.
 
 from ml_collections import ConfigDict
 
+PROBE = {"every": 6, "targets": 3, "steps": 500, "inputs": 1_000, "batch": 16, "points": 6}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic"},
     "laptop": {"seeds": 4, "tasks": 6, "steps": 4_000, "images": 1_000, "data": "mnist"},
@@ -59,6 +60,8 @@ def get_config(preset="laptop"):
     config.head = {"name": "linear"}
     config.network = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
+    if preset == "laptop":
+        config.diagnostics = {"probe": PROBE}
     return config
 
 

@@ -37,11 +37,12 @@ first layer is 80% after task 10. Layer norm and GELU keep what they gain. Tasks
 
 from ml_collections import ConfigDict
 
-LATE = ("duplicates", "gradients", "overlap", "ranks", "shift", "sparsity", "weights")
-RARELY = {"units": {"every": 5}, **{name: {"every": 10} for name in LATE}}
+LATE = ("duplicates", "gradients", "overlap", "ranks", "shift", "sparsity", "units", "weights")
+PROBE = {"every": 10, "targets": 3, "steps": 500, "inputs": 2_000, "batch": 16, "points": 6}
+LAPTOP = {"probe": PROBE, **{name: {"every": 5} for name in LATE}}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic", "widths": (100, 100)},
-    "laptop": {"seeds": 4, "tasks": 10, "steps": 2_000, "images": 2_000, "data": "fashion_mnist", "widths": (100, 100)},
+    "laptop": {"seeds": 4, "tasks": 10, "steps": 3_000, "images": 2_000, "data": "fashion_mnist", "widths": (100, 100)},
     "paper": {"seeds": 30, "tasks": 100, "steps": 50_000, "images": 0, "data": "cifar10", "widths": (256, 256)},
 }
 
@@ -58,8 +59,8 @@ def get_config(preset="laptop"):
     config.stream = {"name": "label_permutation", "images": size["images"], "batch": 16, "steps": size["steps"]}
     config.network = {"name": "mlp", "widths": size["widths"], "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
-    if preset == "laptop":  # measuring all of this takes an eighth of a task
-        config.diagnostics = RARELY
+    if preset == "laptop":
+        config.diagnostics = LAPTOP
     return config
 
 

@@ -73,6 +73,7 @@ LAPTOP = {
 }
 PAPER = {
     "probe": {"every": 10, "targets": 10, "steps": 2_000, "inputs": 1_200, "batch": 512},
+    "probe_labels": {"every": 10, "targets": 10, "steps": 2_000, "inputs": 1_200, "batch": 16},
     **{name: {"every": 10} for name in ("spectrum", "gradient_covariance", "ntk", "landscape")},
 }
 PAPER_LYLE = {
@@ -92,7 +93,7 @@ def get_config(preset="laptop"):
     config.tasks = size["tasks"]
     config.data = {"name": size["data"]}
     config.stream = {"name": "random_labels", "labels": "permuted"}
-    if preset.startswith("paper"):
+    if preset == "paper":
         config.stream.update({"mean": 0.5, "std": 0.5})
     config.stream.update({name: size[name] for name in ("images", "batch", "steps")})
     if preset == "paper_lyle":
@@ -100,6 +101,8 @@ def get_config(preset="laptop"):
         config.memory_gb = 4.0  # some 64 vectors of 1.9 million parameters
     config.network = {"name": "mlp", "widths": size["widths"], "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
+    if preset == "paper_lyle":
+        config.optimizer.eps = 1e-9
     config.diagnostics = DIAGNOSTICS[preset]
     return config
 

@@ -33,6 +33,7 @@ is sure of the old labels meets none but new ones; this has not been tested.
 
 from ml_collections import ConfigDict
 
+PROBE = {"every": 6, "targets": 3, "steps": 500, "inputs": 1_200, "batch": 16, "points": 6}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic"},
     "laptop": {"seeds": 4, "tasks": 6, "steps": 4_800, "images": 1_200, "data": "mnist"},
@@ -53,6 +54,8 @@ def get_config(preset="laptop"):
     config.stream.transition = size["steps"] // 2
     config.network = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
+    if preset == "laptop":
+        config.diagnostics = {"probe": PROBE}
     return config
 
 
@@ -62,4 +65,6 @@ def get_variants():
         "smooth": {},
         "abrupt": {"stream.transition": 0},
         "smooth_layer_norm": {"network.norm": "layer"},
+        "reset_10": {"stream.transition": 0, "stream.fraction": 0.1},
+        "reset_01": {"stream.transition": 0, "stream.fraction": 0.01},
     }

@@ -36,6 +36,7 @@ little here: it is ruled by the first steps of a task, in which outputs move fro
 
 from ml_collections import ConfigDict
 
+PROBE = {"every": 5, "targets": 3, "steps": 500, "inputs": 500, "batch": 16}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic", "offset": 10.0, "growth": 20.0},
     "laptop": {"seeds": 4, "tasks": 5, "steps": 6_000, "images": 500, "data": "mnist", "offset": 10.0, "growth": 20.0},
@@ -57,6 +58,8 @@ def get_config(preset="laptop"):
     config.head = {"name": "linear"}
     config.network = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
+    if preset == "laptop":
+        config.diagnostics = {"probe_offset": PROBE}
     return config
 
 

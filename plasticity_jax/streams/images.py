@@ -26,7 +26,7 @@ class Change(NamedTuple):
 
     init: Callable  # (key, y) -> state               the first task; y [n] the data set's labels of the run's images
     advance: Callable  # (key, state) -> state        the next task
-    apply: Callable  # (state, x, y, index, step) -> (x, y)   index [B]: which of the run's images; step: of the task
+    apply: Callable  # (state, x, y, index, step) -> (x, y)   index [B]: number of the image; step: of the task
     by_image: bool = False  # it draws something for each image of the run, and so says nothing of a test set
     outputs: int = 0  # values that it makes of a label; 0: labels stay classes of the data
 
@@ -89,8 +89,8 @@ def image_stream(spec, change, steps, batch, images, order, mean, std, evaluatio
         part, rows = data["train"], state.rows[index]
         if split == "test" and has_test:
             count = data["test"]["x"].shape[0]
-            part, index = data["test"], orders.mixed(count, min(count, evaluation))
-            rows = index
+            part, rows = data["test"], orders.mixed(count, min(count, evaluation))
+            index = images + rows  # an image's number: those of the test set come after those of the run
         rows, index = (rows, index) if has_test else (rows[:1], index[:1])  # an image of weight 0
         weight = jnp.full(len(rows), float(has_test))
         return batch_of(*show(part, rows, index, state.change, jnp.int32(steps)), weight)

@@ -1,6 +1,6 @@
 """Images that drift away from what they were: more noise, less contrast or a rotation from task to task.
 
-Letters: N images of the data set, B examples of a batch, H, W, C height, width, channels, P = H * W * C pixels.
+Letters: B examples of a batch, H, W, C height, width, channels, P = H * W * C pixels.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.base import Array
+from plasticity_jax.streams import order as orders
 from plasticity_jax.streams.images import Change, image_stream
 
 __all__ = ["drift", "input_drift"]
@@ -23,7 +24,7 @@ class Drift(NamedTuple):
     """How far a run has come."""
 
     task: Array  # [] int32
-    noise: Array  # [N + P] float32 from which the noise of every image is cut; [0] for kinds that need none
+    words: Array  # [16] uint32 what the noise of every image is computed from
 
 
 def input_drift(
@@ -45,7 +46,8 @@ def input_drift(
     The severity of task t is s_t = severity + growth t; with `inside` it is severity + growth (t + i / steps) at step
     i, so that nothing jumps at a boundary. f acts on scaled pixels, on training and test images alike:
 
-      noise     f(x, s) = x + s z_i, where z_i ~ N(0, 1) for each pixel, drawn once per run for each image i and fixed
+      noise     f(x, s) = x + s z_i, where z_i ~ N(0, 1) for each pixel, once per run for each image i: every training
+                and test image has its own
       contrast  f(x, s) = m + exp(-s) (x - m), where m is the mean pixel of the image in each channel
       rotation  f(x, s) = x turned by s radians around the middle of the image, interpolated linearly between pixels;
                 what comes in from outside repeats the nearest pixel of the border
@@ -67,44 +69,41 @@ def input_drift(
     Raises:
       ValueError: an unknown kind, a negative severity or growth.
     """
-    change = drift(spec, steps, kind, severity, growth, inside)
+    change = drift(steps, kind, severity, growth, inside)
     return image_stream(spec, change, steps, batch, images, order, mean, std, evaluation)
 
 
-def drift(spec, steps, kind: str = "rotation", severity: float = 0.0, growth: float = 0.2, inside: bool = False):
-    """Change whose state is a `Drift`; the settings are those of `input_drift`.
-
-    An image's noise is a stretch of one long vector of noise that begins at the image's number: as good as noise of its
-    own, unless images are compared at different places, and it need not be drawn again for every batch. A training and
-    a test image of one number share it.
-    """
+def drift(steps, kind: str = "rotation", severity: float = 0.0, growth: float = 0.2, inside: bool = False):
+    """Change whose state is a `Drift`; the settings are those of `input_drift`."""
     check.known("kind", kind, KINDS)
     check.at_least("severity", severity, 0.0)
     check.at_least("growth", growth, 0.0)
-    shape = spec["train"]["x"].shape
-    room = max(shape[0], spec["test"]["x"].shape[0]) + math.prod(shape[1:]) if kind == "noise" else 0
 
     def init(key, y):
-        return Drift(jnp.int32(0), jax.random.normal(jax.random.fold_in(key, NOISE), (room,)))
+        return Drift(jnp.int32(0), orders.words(jax.random.fold_in(key, NOISE)))
 
     def apply(state, x, y, index, step):
         now = state.task + step / steps if inside else state.task
-        return KINDS[kind](x, severity + growth * now, state.noise, index), y
+        return KINDS[kind](x, severity + growth * now, state.words, index), y
 
     return Change(init, lambda key, state: state._replace(task=state.task + 1), apply)
 
 
-def _add_noise(x, severity, noise, index):
-    pixels = jnp.arange(math.prod(x.shape[1:]))
-    return x + severity * noise[index[:, None] + pixels].reshape(x.shape)
+def _add_noise(x, severity, words, index):
+    """Normal numbers that are computed from the number of the image and of the pixel, and so need not be kept."""
+    pixels = math.prod(x.shape[1:])
+    place = index.astype(jnp.uint32)[:, None] * jnp.uint32(pixels) + jnp.arange(pixels, dtype=jnp.uint32)  # [B, P]
+    bits = orders.scrambled(words[:4], place)
+    between = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-22 - 1.0  # uniform, of 23 bits: -1 and 1 are left out
+    return x + severity * math.sqrt(2.0) * jax.lax.erf_inv(between).reshape(x.shape)
 
 
-def _lower_contrast(x, severity, noise, index):
+def _lower_contrast(x, severity, words, index):
     middle = jnp.mean(x, (1, 2), keepdims=True)  # [B, 1, 1, C]
     return middle + jnp.exp(-severity) * (x - middle)
 
 
-def _rotate(x, severity, noise, index):
+def _rotate(x, severity, words, index):
     _, height, width, channels = x.shape
     rows, columns = jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2
     rows, columns = jnp.meshgrid(rows, columns, indexing="ij")  # [H, W] of the new image, from its middle
