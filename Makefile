@@ -10,8 +10,9 @@ demo: .venv/installed
 	$(BIN)/python scripts/sweep.py --config configs/demo.py --workdir $(WORKDIR)
 	$(BIN)/python scripts/report.py $(WORKDIR)
 
+# without LLVM's optimizations, which are most of what compiling takes; test-all has them
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-all: .venv/installed .venv-bench/installed
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal

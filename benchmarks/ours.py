@@ -119,7 +119,7 @@ def memory(config):
 
 
 def diagnostics(config, repeats=5):
-    """Seconds of all cheap diagnostics at a boundary, of each alone, and of the task before it: medians, warm."""
+    """Seconds of each cheap diagnostic in a program of its own, and of the task before the boundary: medians, warm."""
     job, states, memory = prepared(config)
     names = tuple(job.plan.every)
 
@@ -145,7 +145,6 @@ def diagnostics(config, repeats=5):
         task.append(seconds)
     return {
         "each_seconds": {name: warm_median((name,)) for name in names},
-        "boundary_seconds": warm_median(names),
         "task_seconds": statistics.median(task),
     }
 
