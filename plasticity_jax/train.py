@@ -72,6 +72,14 @@ def supervised(
         new = state._replace(source=source, learner=learner, interventions=states, best=keep.begin(learner))
         return _keep_diverged(before, new, state.diverged)
 
+    run_segment = _segment(learning, stream, watch, keep, segment_steps)
+    snapshot = _snapshot(learning, network, stream, memory_gb)
+    return Trainer(init, advance, run_segment, snapshot, stream.steps, keep.finish)
+
+
+def _segment(learning, stream, watch, keep, segment_steps):
+    """`Trainer.run_segment`: one scan over stretches of steps, after each of which `watch` may look closer."""
+
     def run_segment(state, data, clock):
         first = (state.interventions, state.learner)
 
@@ -99,6 +107,12 @@ def supervised(
         new = keep.score(state._replace(learner=learner, interventions=states, diverged=diverged), data)
         return _keep_diverged(state, new, diverged), watch.segment(state.diverged, found, gained)
 
+    return run_segment
+
+
+def _snapshot(learning, network, stream, memory_gb):
+    """`Trainer.snapshot`: what the learner does on the evaluation inputs, and the update that would follow."""
+
     def snapshot(state, data, clock):
         batch = stream.evaluate(state.source, data, "train")
         batch = {**batch, "test": stream.evaluate(state.source, data, "test")}
@@ -109,7 +123,7 @@ def supervised(
         seen, _ = learning.update(key, state.interventions, state.learner, seen)
         return seen._replace(clock=clock)
 
-    return Trainer(init, advance, run_segment, snapshot, stream.steps, keep.finish)
+    return snapshot
 
 
 def _keep_diverged(old, new, diverged):
