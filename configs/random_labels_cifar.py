@@ -31,9 +31,9 @@ The convolutional network loses its plasticity in its second or third task, by s
 0.608, 0.470, 0.995; in task 3: 0.115, 0.264, 0.155, 0.488), while its units die: 59% of the second convolution's and 46
 to 48% of the dense layers' are zero on all 1,200 images after task 5. With layer norm it memorises all five, with at
 most 2% of a layer's units dead; its online accuracy does not show a trend (0.737 ± 0.045 in task 1, 0.771 ± 0.046 in
-task 5), and its weights grow more (norm 28.0, in the end 48.5) than those of `plain` (25.8, in the end 39.3). ResNet-18 with batch norm memorises all five
-tasks (one seed ends one of them at 0.972), and not one of its units dies; its online accuracy is 0.90 in task 1 and
-0.87 to 0.88 after it; with layer norm it has not been run.
+task 5), and its weights grow more (norm 28.0, in the end 48.5) than those of `plain` (25.8, in the end 39.3). ResNet-18
+with batch norm memorises all five tasks (one seed ends one of them at 0.972), and not one of its units dies; its online
+accuracy is 0.90 in task 1 and 0.87 to 0.88 after it; with layer norm it has not been run.
 """
 
 from ml_collections import ConfigDict
