@@ -11,8 +11,9 @@ targets, and gives no sizes: all numbers are our choice.
     python scripts/report.py results/composite
 
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks of 4,000 steps (64
-epochs) and takes 8 to 12 minutes on 2 cores that are busy with other work; `:paper` stands for the source's 20 tasks on
-CIFAR-10, with 50,000 steps each and this MLP in the place of its networks, and has not been run.
+epochs) and takes 3 to 4 minutes on 2 cores that are busy with other work; all but accuracies and the probe is measured
+after tasks 3 and 6; `:paper` stands for the source's 20 tasks on CIFAR-10, with 50,000 steps each and this MLP in the
+place of its networks, and has not been run.
 
 Variants: `plain`; `layer_norm` before each activation; `adamw` with decoupled weight decay 1e-2. Nothing was tuned on
 these numbers.
@@ -24,15 +25,22 @@ Expect of `:laptop`, real MNIST, seeds 0-3, mean ± half of the 95% interval ove
     layer_norm  0.967 ± 0.018                0.880 ± 0.016   -0.087 ± 0.012    0.003 ± 0.002        0.011 ± 0.001
     adamw       0.957 ± 0.008                0.191 ± 0.151   -0.766 ± 0.153    0.004 ± 0.001        0.073 ± 0.014
 
+    variant     probe loss, task 6   plasticity loss   from the run's optimizer state   of fresh networks
+    plain       0.461 ± 0.018        0.061 ± 0.014     0.070 ± 0.019                    0.402 ± 0.006
+    layer_norm  0.392 ± 0.008        0.020 ± 0.022     0.006 ± 0.024                    0.371 ± 0.013
+    adamw       0.463 ± 0.005        0.062 ± 0.007     0.076 ± 0.011                    0.402 ± 0.011
+
 The plain variant loses three quarters of what it could fit, in five tasks of which each changes a fifth of the labels.
-Two things grow with it: dead units in the first layer (28%, in the end 61%) and units in the second that are positive
-on all images, thus linear (0, in the end 20%). Weight decay of 1e-2 changes neither. Layer norm, with 12% of linear
-units from the start and hardly a dead one, declines slowly. The variance of one-hot labels is small, 0.09 in each
-value, hence the small losses.
+The probe (3 targets, 500 steps of batch 16) agrees, by whichever optimizer state: `plain` and `adamw` learn less of the
+waves than before training, of layer norm a loss is not shown. Two things grow with it: dead units in the first layer
+(32% after task 3, 61% in the end) and units in the second that are positive on all images, thus linear (7%, in the end
+20%). Weight decay of 1e-2 changes neither. Layer norm, with 12% of linear units and hardly a dead one, declines slowly.
+The variance of one-hot labels is small, 0.09 in each value, hence the small losses.
 """
 
 from ml_collections import ConfigDict
 
+CHEAP = ("duplicates", "gradients", "overlap", "ranks", "shift", "sparsity", "units", "weights")
 PROBE = {"every": 6, "targets": 3, "steps": 500, "inputs": 1_000, "batch": 16, "points": 6}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic"},
@@ -61,7 +69,7 @@ def get_config(preset="laptop"):
     config.network = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
     if preset == "laptop":
-        config.diagnostics = {"probe": PROBE}
+        config.diagnostics = {"probe": PROBE, **{name: {"every": 3} for name in CHEAP}}
     return config
 
 

@@ -33,6 +33,7 @@ is sure of the old labels meets none but new ones; this has not been tested.
 
 from ml_collections import ConfigDict
 
+CHEAP = ("duplicates", "gradients", "overlap", "ranks", "shift", "sparsity", "weights")
 PROBE = {"every": 6, "targets": 3, "steps": 500, "inputs": 1_200, "batch": 16, "points": 6}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic"},
@@ -55,7 +56,7 @@ def get_config(preset="laptop"):
     config.network = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
     if preset == "laptop":
-        config.diagnostics = {"probe": PROBE}
+        config.diagnostics = {"probe": PROBE, **{name: {"every": 2} for name in CHEAP}}
     return config
 
 
