@@ -15,8 +15,7 @@ best network: `:laptop` adds 5 of 100 classes in each of 20 tasks, as the source
     python scripts/fetch_data.py cifar10    # for :laptop_cifar10
 
 Presets: `:smoke` takes under a minute, on synthetic images; both laptops have 4 seeds; `:paper` has the source's 30
-seeds. It has not been run on the real data, CIFAR-100. It scores the network every 250 steps and not after each epoch,
-and on at most 2,048 of the validation images.
+seeds. It has not been run on the real data, CIFAR-100. It scores the network every 250 steps and not after each epoch.
 
 Variants: `plain`, which with ResNet-18 has its batch norm; `layer_norm` before each activation. Nothing was tuned on
 these numbers.
