@@ -1,7 +1,6 @@
 """The order of events: run segments, measure at the boundary, write the numbers, save a checkpoint, next task."""
 
 import contextlib
-import functools
 import logging
 import os
 import pathlib
@@ -164,8 +163,7 @@ def prepare(plan, arrays, runs_per_batch=None):
     if runs_per_batch and parallel["runs_per_batch"] not in (0, runs_per_batch):
         logging.warning("parallel.runs_per_batch stays %d, as it was when these results were begun.", runs_per_batch)
     size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
-    make = functools.partial(plan.make, at_once=size)
-    return Job(plan, runs.programs(make, mesh, size), mesh, settings, keys, data, size)
+    return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
 
 
 class _Session:
