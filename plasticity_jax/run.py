@@ -2,9 +2,7 @@
 
 import contextlib
 import logging
-import os
 import pathlib
-import signal
 import time
 from typing import NamedTuple
 
@@ -18,6 +16,7 @@ from plasticity_jax.build import build, complete, config_hash, spec_of
 from plasticity_jax.host import data as host_data
 from plasticity_jax.host import environment, folder, log
 from plasticity_jax.host.checkpoint import Checkpoints, parse_keep
+from plasticity_jax.host.interrupts import interrupts
 from plasticity_jax.host.progress import Progress
 from plasticity_jax.host.results import Results
 from plasticity_jax.keys import for_seeds
@@ -56,12 +55,14 @@ def run(config, workdir, name=None, progress_stream=None):
         compiled or written then, but for the lock of a folder in use.
     """
     plan, arrays = _understood(config)
-    with _interrupts() as asked_to_stop:
+    with interrupts() as asked_to_stop:
         return _run(plan, arrays, pathlib.Path(workdir), name, progress_stream, asked_to_stop)
 
 
 def sweep(variants, workdir):
-    """Train variants one after the other, each in its own folder; all configurations are checked first.
+    """Train variants one after the other, each in its own folder.
+
+    All are checked first, and their programs traced: what is wrong with the last shows before the first is trained.
 
     Args:
       variants: name -> configuration.
@@ -72,9 +73,11 @@ def sweep(variants, workdir):
     """
     workdir = pathlib.Path(workdir)
     for name, config in variants.items():
-        plan, _ = _understood(config)
+        plan, arrays = _understood(config)
         folder.check_configuration(workdir / name, _identity(plan))
-    with folder.claim(workdir), folder.explained(workdir), _interrupts() as asked_to_stop:
+        if not _Status(workdir / name, plan).is_done:
+            _dims(_one_run(plan, arrays))
+    with folder.claim(workdir), folder.explained(workdir), interrupts() as asked_to_stop:
         known = (folder.read_json(workdir / "sweep.json") or {"variants": []})["variants"]
         names = [*known, *(name for name in variants if name not in known)]
         folder.write_json(workdir / "sweep.json", {"variants": names})
@@ -164,6 +167,13 @@ def prepare(plan, arrays, runs_per_batch=None):
         logging.warning("parallel.runs_per_batch stays %d, as it was when these results were begun.", runs_per_batch)
     size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
     return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
+
+
+def _one_run(plan, arrays):
+    """The job of a plan's first run alone, with the data where they are: to be traced."""
+    mesh = runs.runs_mesh(1, 1)
+    settings = {path: values[:1].astype(np.float32) for path, values in plan.settings.items()}
+    return Job(plan, runs.programs(plan.make, mesh), mesh, settings, for_seeds(plan.seeds[:1]), arrays, 1)
 
 
 class _Session:
@@ -320,6 +330,8 @@ def _dims(job):
     # all are traced as they will be called, so that it need not be done again
     states, memory = _first(job)
     job.programs.run_segment.trace(job.settings, states, job.data, clock)
+    if len(plan.lengths) > 1:
+        job.programs.advance.trace(job.settings, states, job.data, clock)
     for name in plan.every:
         job.programs.measure.trace(job.settings, states, {name: memory[name]}, job.data, clock, (name,))
     dims = online_dims(segments, plan.config["online"]["parts"])
@@ -357,28 +369,3 @@ def _record_environment(workdir, job):
     else:
         found["resumed"].append({name: now[name] for name in ("time", "commit", "versions", "devices")})
     folder.write_json(path, found)
-
-
-@contextlib.contextmanager
-def _interrupts():
-    """SIGTERM and the first SIGINT ask to stop at the end of the segment; a second SIGINT interrupts at once."""
-    received = []
-
-    def note(number, frame):
-        del frame
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        if number == signal.SIGINT:
-            with contextlib.suppress(OSError):  # os.write: print may not be called again inside itself
-                os.write(2, b"\nStopping at the end of the segment; Ctrl-C again stops at once.\n")
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        before = {}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
