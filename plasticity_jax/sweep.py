@@ -5,6 +5,7 @@ the blocks follow one another. Measuring takes smaller blocks where it would not
 all runs stays in one buffer that each block updates in place.
 """
 
+import contextlib
 import functools
 import zlib
 
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from plasticity_jax.base import Clock, DoesNotFit, Programs
 from plasticity_jax.keys import Purpose, for_step
 
-__all__ = ["batch_size", "place", "placed", "programs", "replicate", "runs_mesh"]
+__all__ = ["as_many_as_fit", "batch_size", "place", "placed", "programs", "replicate", "runs_mesh"]
 
 MEMORY_SHARE = 0.6  # of an accelerator's memory, for the runs that are trained at once
 
@@ -139,6 +140,19 @@ def batch_size(wanted, runs, mesh, bytes_per_run):
     return -(-local // -(-local // most))
 
 
+def as_many_as_fit(attempt, most):
+    """attempt(n) for the largest divisor n of `most` for which it does not raise DoesNotFit; n = 1 may raise.
+
+    >>> as_many_as_fit(lambda n: n, most=6)
+    6
+    """
+    for n in range(most, 1, -1):
+        if most % n == 0:
+            with contextlib.suppress(DoesNotFit):
+                return attempt(n)
+    return attempt(1)
+
+
 def _named(key, name):
     """The key of one diagnostic: by name, so that adding another leaves its draws alone."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -172,13 +186,11 @@ def _over_runs(one, *, mesh, runs_per_batch, may_shrink=False):
     def mapped(settings, states, extra, *rest):
         runs = jax.tree.leaves((states, extra))[0].shape[0]
         most = min(runs_per_batch, -(-runs // mesh.size))
-        sizes = [n for n in range(most, 0, -1) if most % n == 0] if may_shrink else [most]
-        for size in sizes:
-            try:
-                return blocks_of(size, settings, states, extra, *rest)
-            except DoesNotFit:
-                if size == sizes[-1]:
-                    raise
+
+        def attempt(size):
+            return blocks_of(size, settings, states, extra, *rest)
+
+        return as_many_as_fit(attempt, most) if may_shrink else attempt(most)
 
     return mapped
 
