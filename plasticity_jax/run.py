@@ -117,7 +117,7 @@ def _identity(plan):
 def _run(plan, arrays, workdir, name, progress_stream, asked_to_stop):
     """What `run` does with a configuration that is understood."""
     folder.check_configuration(workdir, _identity(plan))
-    if _Status(workdir, plan).is_done and (workdir / "metrics.zarr").exists():
+    if _Status(workdir, plan).is_done:
         return "done"
     job = prepare(plan, arrays, _remembered(workdir))
     dims = _dims(job)  # traces the programs: what is wrong with them shows before anything is written
