@@ -67,6 +67,7 @@ REGISTRIES = {
     "interventions": INTERVENTIONS,
     "diagnostics": DIAGNOSTICS,
 }
+NOT_DIAGNOSTICS = ("before training", "training")  # whose costs measuring.py writes
 LONGEST_SEGMENT = 10_000
 UNSWEPT = ("checkpoint", "data", "log", "memory_gb", "parallel")
 
@@ -360,6 +361,8 @@ def _call(kind, block, offered):
 
 
 def _check_names(diagnostics):
+    for name in set(NOT_DIAGNOSTICS) & set(diagnostics):
+        raise ValueError(f"diagnostics.{name}: costs.json names the costs of something else so. Choose another name.")
     owners = collections.defaultdict(list)
     for name, diagnostic in diagnostics.items():
         for metric in diagnostic.dims:

@@ -157,6 +157,8 @@ def test_the_hash_is_of_what_may_change_a_number():
         ("checkpoint.kep", "all", "checkpoint.kep is not a setting. Did you mean 'keep'"),
         ("parallel.runs_per_batch", -1, "parallel.runs_per_batch=-1"),
         ("diagnostics.rank", {}, "diagnostics.rank.name='rank' is unknown. Did you mean 'ranks'"),
+        ("diagnostics.training", {"name": "units"}, "diagnostics.training: costs.json"),
+        ("diagnostics.before training", {"name": "units"}, "diagnostics.before training: costs.json"),
         ("diagnostics.units.every", -1, "diagnostics.units.every=-1"),
         ("grid", (("network.widths", (1.0,)),), "network.widths is of type tuple; only float settings"),
         ("grid", (("network.width", (0.5, 1.0)),), "network.width is of type int; only float settings"),
