@@ -23,7 +23,7 @@ from plasticity_jax.keys import for_seeds
 from plasticity_jax.measuring import Measuring
 from plasticity_jax.online import online_dims
 
-__all__ = ["Job", "load_data", "prepare", "run", "sweep"]
+__all__ = ["Job", "first_states", "load_data", "prepare", "remembered", "run", "sweep"]
 
 
 class Job(NamedTuple):
@@ -119,7 +119,7 @@ def _run(plan, arrays, workdir, name, progress_stream, asked_to_stop):
     folder.check_configuration(workdir, _identity(plan))
     if _Status(workdir, plan).is_done:
         return "done"
-    job = prepare(plan, arrays, _remembered(workdir))
+    job = prepare(plan, arrays, remembered(workdir))
     dims = _dims(job)  # traces the programs: what is wrong with them shows before anything is written
     with folder.claim(workdir):
         folder.same_configuration(workdir, _identity(plan))
@@ -193,7 +193,7 @@ class _Session:
     def _restore(self):
         """The newest checkpoint, or the beginning; numbers that are ahead of it are taken back."""
         job = self.job
-        found = self.checkpoints.restore(_content(*_first(job), _clock(0, 0, 0)))
+        found = self.checkpoints.restore(_content(*first_states(job), _clock(0, 0, 0)))
         if found is None and self.status.task:
             raise folder.FolderError(
                 f"{self.results.path.parent} has numbers of {self.status.task} tasks but no checkpoint to go on from: "
@@ -328,7 +328,7 @@ def _dims(job):
     segments = max(plan.lengths) // plan.segment_steps
     clock = _clock(0, 0, 0)
     # all are traced as they will be called, so that it need not be done again
-    states, memory = _first(job)
+    states, memory = first_states(job)
     job.programs.run_segment.trace(job.settings, states, job.data, clock)
     if len(plan.lengths) > 1:
         job.programs.advance.trace(job.settings, states, job.data, clock)
@@ -342,7 +342,7 @@ def _dims(job):
     return {**dims, "diverged": {}}
 
 
-def _first(job):
+def first_states(job):
     """Shapes of the first states of the runs, and of the diagnostics."""
     states = runs.placed(job.mesh, job.programs.init.trace(job.settings, job.keys, job.data).out_info)
     return states, runs.placed(job.mesh, job.programs.begin.trace(job.settings, states, job.data).out_info)
@@ -352,8 +352,8 @@ def _coordinates(plan):
     return {"seed": plan.seeds, **plan.settings}
 
 
-def _remembered(workdir):
-    """What an earlier session resolved, and a later one must keep for the same bits."""
+def remembered(workdir):
+    """How many runs an earlier session vmapped together, which a later one must keep for the same bits; or None."""
     return (folder.read_json(workdir / "environment.json") or {}).get("runs_per_batch")
 
 
@@ -362,7 +362,7 @@ def _record_environment(workdir, job):
     path, now = workdir / "environment.json", environment.describe()
     found = folder.read_json(path)
     if found is None:
-        params = _first(job)[0].learner.variables.params
+        params = first_states(job)[0].learner.variables.params
         layers = {name: size // len(job.plan.seeds) for name, size in tree.size_by_layer(params).items()}
         facts = {"parameters": sum(layers.values()), "layers": layers, "classes": job.plan.spec["classes"]}
         found = {**now, "runs_per_batch": job.runs_per_batch, **facts, "resumed": []}
