@@ -1,6 +1,8 @@
 """The order of events: run segments, measure at the boundary, write the numbers, save a checkpoint, next task."""
 
 import contextlib
+import functools
+import json
 import logging
 import pathlib
 import time
@@ -71,9 +73,10 @@ def sweep(variants, workdir):
     Returns:
       "done", or "preempted" where a signal came.
     """
-    workdir = pathlib.Path(workdir)
+    workdir, load, plans = pathlib.Path(workdir), _keeping(load_data), {}
     for name, config in variants.items():
-        plan, arrays = _understood(config)
+        plan, arrays = _understood(config, load)
+        plans[name] = plan
         folder.check_configuration(workdir / name, _identity(plan))
         if not _Status(workdir / name, plan).is_done:
             _dims(_one_run(plan, arrays))
@@ -82,7 +85,10 @@ def sweep(variants, workdir):
         names = [*known, *(name for name in variants if name not in known)]
         folder.write_json(workdir / "sweep.json", {"variants": names})
         for name, config in variants.items():
-            if asked_to_stop() or _run(*_understood(config), workdir / name, name, None, asked_to_stop) == "preempted":
+            if asked_to_stop():
+                return "preempted"
+            arrays = load(config).arrays
+            if _run(plans[name], arrays, workdir / name, name, None, asked_to_stop) == "preempted":
                 return "preempted"
     return "done"
 
@@ -97,9 +103,23 @@ def load_data(config):
     return host_data.load(name, place or None, **block)
 
 
-def _understood(config):
+def _keeping(load):
+    """`load` of a configuration's data, which keeps what it loaded last: the variants of a sweep mostly share it."""
+    kept = {}
+
+    def load_or_take(config):
+        block = json.dumps(complete({"data": config["data"]} if "data" in config else {})["data"], sort_keys=True)
+        if block not in kept:
+            kept.clear()  # before the next is loaded: there may not be room for both
+            kept[block] = load(config)
+        return kept[block]
+
+    return load_or_take
+
+
+def _understood(config, load=load_data):
     """(Plan, arrays of the data) of a configuration; whatever can be refused is refused here, with nothing written."""
-    dataset = load_data(config)
+    dataset = load(config)
     plan = build(config, spec_of(dataset.arrays, dataset.classes))
     parse_keep(plan.config["checkpoint"]["keep"])
     log.check(plan.config["log"])
@@ -107,6 +127,11 @@ def _understood(config):
     for name, period in plan.every.items():
         if period > len(plan.lengths):
             logging.warning("diagnostics.%s.every=%d measures nothing in %d tasks.", name, period, len(plan.lengths))
+    segments = max(plan.lengths) // plan.segment_steps
+    for name, period in plan.every_segments.items():
+        if period > segments:
+            told = "diagnostics.%s.every_segments=%d measures nothing inside tasks of at most %d segments."
+            logging.warning(told, name, period, segments)
     return plan, dataset.arrays
 
 
@@ -152,19 +177,12 @@ def prepare(plan, arrays, runs_per_batch=None):
     parallel = plan.config["parallel"]
     mesh = runs.runs_mesh(len(plan.seeds), parallel["devices"])
     settings = {path: values.astype(np.float32) for path, values in plan.settings.items()}
-    states = (settings, for_seeds(plan.seeds))
-    settings, keys = runs.place(mesh, states)
+    settings, keys = runs.place(mesh, (settings, for_seeds(plan.seeds)))
     data = runs.replicate(mesh, arrays)
-
-    def bytes_per_run():
-        one = runs.programs(plan.make, runs.runs_mesh(1, 1), 1)
-        first = jax.tree.map(lambda a: a[:1], states)
-        like = jax.eval_shape(one.init, *first, arrays)[0]
-        memory = one.run_segment.lower(first[0], like, arrays, _clock(0, 0, 0)).compile().memory_analysis()
-        return memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
 
     if runs_per_batch and parallel["runs_per_batch"] not in (0, runs_per_batch):
         logging.warning("parallel.runs_per_batch stays %d, as it was when these results were begun.", runs_per_batch)
+    bytes_per_run = functools.partial(_bytes_per_run, plan, arrays)
     size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
     return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
 
@@ -174,6 +192,15 @@ def _one_run(plan, arrays):
     mesh = runs.runs_mesh(1, 1)
     settings = {path: values[:1].astype(np.float32) for path, values in plan.settings.items()}
     return Job(plan, runs.programs(plan.make, mesh), mesh, settings, for_seeds(plan.seeds[:1]), arrays, 1)
+
+
+def _bytes_per_run(plan, arrays):
+    """What training takes for each run: its state and what a segment works with, without the data that all share."""
+    job = _one_run(plan, arrays)
+    states = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
+    compiled = job.programs.run_segment.lower(job.settings, states, job.data, _clock(0, 0, 0)).compile()
+    memory = compiled.memory_analysis()
+    return memory.temp_size_in_bytes + sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(states)) if memory else 0
 
 
 class _Session:

@@ -333,6 +333,7 @@ def order(monkeypatch):
         names.append(name)
         return "done"
 
+    monkeypatch.setattr(main, "_dims", lambda job: {})
     monkeypatch.setattr(main, "_run", nothing)
     return names
 
