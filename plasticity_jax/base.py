@@ -15,6 +15,7 @@ __all__ = [
     "Array",
     "Clock",
     "Diagnostic",
+    "DoesNotFit",
     "Experiment",
     "Intervention",
     "Learner",
@@ -103,6 +104,10 @@ class Learner(NamedTuple):
     variables: Variables
     opt_state: PyTree
     target: PyTree = ()  # the target network's Variables in value-based RL, () elsewhere
+
+
+class DoesNotFit(ValueError):
+    """What a diagnostic raises, when it is made or traced, where what it needs exceeds the memory that it is given."""
 
 
 class Snapshot(NamedTuple):

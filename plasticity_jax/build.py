@@ -24,6 +24,7 @@ import numpy as np
 from plasticity_jax import check
 from plasticity_jax.base import Experiment
 from plasticity_jax.diagnostics import DIAGNOSTICS
+from plasticity_jax.early_stopping import check_segments
 from plasticity_jax.interventions import INTERVENTIONS
 from plasticity_jax.networks import HEADS, NETWORKS
 from plasticity_jax.optimizers import OPTIMIZERS, SCHEDULES, Horizon, scheduled
@@ -66,6 +67,7 @@ REGISTRIES = {
     "interventions": INTERVENTIONS,
     "diagnostics": DIAGNOSTICS,
 }
+NOT_DIAGNOSTICS = ("before training", "training")  # whose costs measuring.py writes
 LONGEST_SEGMENT = 10_000
 UNSWEPT = ("checkpoint", "data", "log", "memory_gb", "parallel")
 
@@ -110,6 +112,8 @@ def build(config, spec):
         _check_names(dict(experiment.diagnostics))  # which makes them
     lengths = tuple(experiment.trainer.steps(task) for task in range(config["tasks"]))
     segment_steps = _segment_steps(config["segment_steps"], lengths)
+    if config["early_stopping"]:
+        check_segments(lengths, segment_steps)
     return Plan(
         config,
         make,
@@ -278,7 +282,7 @@ def _at(config, path):
 
 def _with_settings(config, settings):
     """A copy of the configuration with these values at these paths; they may be tracers."""
-    config = json_copy(config)
+    config = copy.deepcopy(config)
     for path, value in settings.items():
         *parents, last = path.split(".")
         node = config
@@ -286,11 +290,6 @@ def _with_settings(config, settings):
             node = node[part]
         node[last] = value
     return config
-
-
-def json_copy(config):
-    """A copy of nested dicts that shares their leaves."""
-    return {key: json_copy(value) if isinstance(value, dict) else value for key, value in config.items()}
 
 
 def _experiment(config, spec, memory_gb):
@@ -362,6 +361,8 @@ def _call(kind, block, offered):
 
 
 def _check_names(diagnostics):
+    for name in set(NOT_DIAGNOSTICS) & set(diagnostics):
+        raise ValueError(f"diagnostics.{name}: costs.json names the costs of something else so. Choose another name.")
     owners = collections.defaultdict(list)
     for name, diagnostic in diagnostics.items():
         for metric in diagnostic.dims:

@@ -1,5 +1,6 @@
 """Which network of a task is measured at its end and goes on into the next: the last one, or the best on validation."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import accuracy
 from plasticity_jax.parts import evaluated
 
-__all__ = ["KEEP_LAST", "Keep", "keep_best"]
+__all__ = ["KEEP_LAST", "Keep", "check_segments", "keep_best"]
 
 
 class Keep(NamedTuple):
@@ -22,6 +23,23 @@ class Keep(NamedTuple):
 
 
 KEEP_LAST = Keep(lambda learner: (), lambda state, data: state, lambda state: state)
+
+
+def check_segments(lengths, segment_steps):
+    """Raise ValueError where a task is one segment: its network is scored once, so that there is nothing to choose.
+
+    Args:
+      lengths: optimizer steps of each task.
+      segment_steps: of a segment; it divides them.
+
+    >>> check_segments((40, 80), 20)
+    """
+    for task, steps in enumerate(lengths):
+        if steps == segment_steps:
+            raise ValueError(
+                f"early_stopping=True chooses among segments' ends, but task {task} of {steps} steps is one segment: "
+                f"set segment_steps to a smaller divisor of {math.gcd(*lengths)}, such as the steps of an epoch."
+            )
 
 
 def keep_best(network, objective, stream, memory_gb=1.0):

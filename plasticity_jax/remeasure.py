@@ -45,12 +45,13 @@ def remeasure(workdir, diagnostics, task=None):
     wanted = {name: {**settings, "every": 1} for name, settings in diagnostics.items()}
     trained = build({**given, "diagnostics": {**off, **given["diagnostics"]}}, spec)
     plan = build({**given, "diagnostics": {**off, **wanted}}, spec)
-    job = run.prepare(plan, dataset.arrays)
+    job = run.prepare(plan, dataset.arrays, run.remembered(workdir))
     states = job.programs.init(job.settings, job.keys, job.data)
     memory = job.programs.begin(job.settings, states, job.data)
     clock = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
     if task != -1:
-        task, states = _restored(workdir, trained, dataset.arrays, task)
+        programs = runs.programs(trained.make, job.mesh, job.runs_per_batch)
+        task, states = _restored(workdir, job._replace(plan=trained, programs=programs), task)
         states = runs.place(job.mesh, states)
         end = sum(plan.lengths[: task + 1])
         clock = Clock(jnp.int32(end), jnp.int32(task), jnp.int32(end - plan.lengths[task]))
@@ -58,9 +59,9 @@ def remeasure(workdir, diagnostics, task=None):
     return task, jax.device_get(metrics)
 
 
-def _restored(workdir, plan, arrays, task):
-    """(task, states of all runs at its end)."""
-    ends = np.cumsum(plan.lengths).tolist()
+def _restored(workdir, job, task):
+    """(task, states of all runs at its end); the job is the one that was trained."""
+    plan, ends = job.plan, np.cumsum(job.plan.lengths).tolist()
     boundaries = {end: index + 1 for index, end in enumerate(ends)}
     checkpoints = Checkpoints(workdir / "checkpoints", plan.config["checkpoint"]["keep"], boundaries)
     kept = [boundaries[step] - 1 for step in checkpoints.steps() if step in boundaries]
@@ -71,9 +72,7 @@ def _restored(workdir, plan, arrays, task):
             f"{workdir} has no checkpoint at the end of task {task}; it has those of the tasks {kept}. To keep all, "
             "train with --config.checkpoint.keep=all."
         )
-    job = run.prepare(plan, arrays)
-    states = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
-    memory = jax.eval_shape(job.programs.begin, job.settings, states, job.data)
+    states, memory = run.first_states(job)
     clock = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
     like = {"train": states, "diagnostics": memory, "clock": clock}
     _, content = checkpoints.restore(like, ends[task])

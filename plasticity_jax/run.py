@@ -2,10 +2,9 @@
 
 import contextlib
 import functools
+import json
 import logging
-import os
 import pathlib
-import signal
 import time
 from typing import NamedTuple
 
@@ -19,13 +18,14 @@ from plasticity_jax.build import build, complete, config_hash, spec_of
 from plasticity_jax.host import data as host_data
 from plasticity_jax.host import environment, folder, log
 from plasticity_jax.host.checkpoint import Checkpoints, parse_keep
+from plasticity_jax.host.interrupts import interrupts
 from plasticity_jax.host.progress import Progress
 from plasticity_jax.host.results import Results
 from plasticity_jax.keys import for_seeds
 from plasticity_jax.measuring import Measuring
 from plasticity_jax.online import online_dims
 
-__all__ = ["Job", "load_data", "prepare", "run", "sweep"]
+__all__ = ["Job", "first_states", "load_data", "prepare", "remembered", "run", "sweep"]
 
 
 class Job(NamedTuple):
@@ -57,12 +57,14 @@ def run(config, workdir, name=None, progress_stream=None):
         compiled or written then, but for the lock of a folder in use.
     """
     plan, arrays = _understood(config)
-    with _interrupts() as asked_to_stop:
+    with interrupts() as asked_to_stop:
         return _run(plan, arrays, pathlib.Path(workdir), name, progress_stream, asked_to_stop)
 
 
 def sweep(variants, workdir):
-    """Train variants one after the other, each in its own folder; all configurations are checked first.
+    """Train variants one after the other, each in its own folder.
+
+    All are checked first, and their programs traced: what is wrong with the last shows before the first is trained.
 
     Args:
       variants: name -> configuration.
@@ -71,16 +73,22 @@ def sweep(variants, workdir):
     Returns:
       "done", or "preempted" where a signal came.
     """
-    workdir = pathlib.Path(workdir)
+    workdir, load, plans = pathlib.Path(workdir), _keeping(load_data), {}
     for name, config in variants.items():
-        plan, _ = _understood(config)
+        plan, arrays = _understood(config, load)
+        plans[name] = plan
         folder.check_configuration(workdir / name, _identity(plan))
-    with folder.claim(workdir), folder.explained(workdir), _interrupts() as asked_to_stop:
+        if not _Status(workdir / name, plan).is_done:
+            _dims(_one_run(plan, arrays))
+    with folder.claim(workdir), folder.explained(workdir), interrupts() as asked_to_stop:
         known = (folder.read_json(workdir / "sweep.json") or {"variants": []})["variants"]
         names = [*known, *(name for name in variants if name not in known)]
         folder.write_json(workdir / "sweep.json", {"variants": names})
         for name, config in variants.items():
-            if asked_to_stop() or _run(*_understood(config), workdir / name, name, None, asked_to_stop) == "preempted":
+            if asked_to_stop():
+                return "preempted"
+            arrays = load(config).arrays
+            if _run(plans[name], arrays, workdir / name, name, None, asked_to_stop) == "preempted":
                 return "preempted"
     return "done"
 
@@ -95,9 +103,23 @@ def load_data(config):
     return host_data.load(name, place or None, **block)
 
 
-def _understood(config):
+def _keeping(load):
+    """`load` of a configuration's data, which keeps what it loaded last: the variants of a sweep mostly share it."""
+    kept = {}
+
+    def load_or_take(config):
+        block = json.dumps(complete({"data": config["data"]} if "data" in config else {})["data"], sort_keys=True)
+        if block not in kept:
+            kept.clear()  # before the next is loaded: there may not be room for both
+            kept[block] = load(config)
+        return kept[block]
+
+    return load_or_take
+
+
+def _understood(config, load=load_data):
     """(Plan, arrays of the data) of a configuration; whatever can be refused is refused here, with nothing written."""
-    dataset = load_data(config)
+    dataset = load(config)
     plan = build(config, spec_of(dataset.arrays, dataset.classes))
     parse_keep(plan.config["checkpoint"]["keep"])
     log.check(plan.config["log"])
@@ -105,6 +127,11 @@ def _understood(config):
     for name, period in plan.every.items():
         if period > len(plan.lengths):
             logging.warning("diagnostics.%s.every=%d measures nothing in %d tasks.", name, period, len(plan.lengths))
+    segments = max(plan.lengths) // plan.segment_steps
+    for name, period in plan.every_segments.items():
+        if period > segments:
+            told = "diagnostics.%s.every_segments=%d measures nothing inside tasks of at most %d segments."
+            logging.warning(told, name, period, segments)
     return plan, dataset.arrays
 
 
@@ -115,9 +142,9 @@ def _identity(plan):
 def _run(plan, arrays, workdir, name, progress_stream, asked_to_stop):
     """What `run` does with a configuration that is understood."""
     folder.check_configuration(workdir, _identity(plan))
-    if _Status(workdir, plan).is_done and (workdir / "metrics.zarr").exists():
+    if _Status(workdir, plan).is_done:
         return "done"
-    job = prepare(plan, arrays, _remembered(workdir))
+    job = prepare(plan, arrays, remembered(workdir))
     dims = _dims(job)  # traces the programs: what is wrong with them shows before anything is written
     with folder.claim(workdir):
         folder.same_configuration(workdir, _identity(plan))
@@ -150,22 +177,30 @@ def prepare(plan, arrays, runs_per_batch=None):
     parallel = plan.config["parallel"]
     mesh = runs.runs_mesh(len(plan.seeds), parallel["devices"])
     settings = {path: values.astype(np.float32) for path, values in plan.settings.items()}
-    states = (settings, for_seeds(plan.seeds))
-    settings, keys = runs.place(mesh, states)
+    settings, keys = runs.place(mesh, (settings, for_seeds(plan.seeds)))
     data = runs.replicate(mesh, arrays)
-
-    def bytes_per_run():
-        one = runs.programs(plan.make, runs.runs_mesh(1, 1), 1)
-        first = jax.tree.map(lambda a: a[:1], states)
-        like = jax.eval_shape(one.init, *first, arrays)[0]
-        memory = one.run_segment.lower(first[0], like, arrays, _clock(0, 0, 0)).compile().memory_analysis()
-        return memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
 
     if runs_per_batch and parallel["runs_per_batch"] not in (0, runs_per_batch):
         logging.warning("parallel.runs_per_batch stays %d, as it was when these results were begun.", runs_per_batch)
+    bytes_per_run = functools.partial(_bytes_per_run, plan, arrays)
     size = runs_per_batch or runs.batch_size(parallel["runs_per_batch"], len(plan.seeds), mesh, bytes_per_run)
-    make = functools.partial(plan.make, at_once=size)
-    return Job(plan, runs.programs(make, mesh, size), mesh, settings, keys, data, size)
+    return Job(plan, runs.programs(plan.make, mesh, size), mesh, settings, keys, data, size)
+
+
+def _one_run(plan, arrays):
+    """The job of a plan's first run alone, with the data where they are: to be traced."""
+    mesh = runs.runs_mesh(1, 1)
+    settings = {path: values[:1].astype(np.float32) for path, values in plan.settings.items()}
+    return Job(plan, runs.programs(plan.make, mesh), mesh, settings, for_seeds(plan.seeds[:1]), arrays, 1)
+
+
+def _bytes_per_run(plan, arrays):
+    """What training takes for each run: its state and what a segment works with, without the data that all share."""
+    job = _one_run(plan, arrays)
+    states = jax.eval_shape(job.programs.init, job.settings, job.keys, job.data)
+    compiled = job.programs.run_segment.lower(job.settings, states, job.data, _clock(0, 0, 0)).compile()
+    memory = compiled.memory_analysis()
+    return memory.temp_size_in_bytes + sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(states)) if memory else 0
 
 
 class _Session:
@@ -185,7 +220,7 @@ class _Session:
     def _restore(self):
         """The newest checkpoint, or the beginning; numbers that are ahead of it are taken back."""
         job = self.job
-        found = self.checkpoints.restore(_content(*_first(job), _clock(0, 0, 0)))
+        found = self.checkpoints.restore(_content(*first_states(job), _clock(0, 0, 0)))
         if found is None and self.status.task:
             raise folder.FolderError(
                 f"{self.results.path.parent} has numbers of {self.status.task} tasks but no checkpoint to go on from: "
@@ -320,8 +355,10 @@ def _dims(job):
     segments = max(plan.lengths) // plan.segment_steps
     clock = _clock(0, 0, 0)
     # all are traced as they will be called, so that it need not be done again
-    states, memory = _first(job)
+    states, memory = first_states(job)
     job.programs.run_segment.trace(job.settings, states, job.data, clock)
+    if len(plan.lengths) > 1:
+        job.programs.advance.trace(job.settings, states, job.data, clock)
     for name in plan.every:
         job.programs.measure.trace(job.settings, states, {name: memory[name]}, job.data, clock, (name,))
     dims = online_dims(segments, plan.config["online"]["parts"])
@@ -332,7 +369,7 @@ def _dims(job):
     return {**dims, "diverged": {}}
 
 
-def _first(job):
+def first_states(job):
     """Shapes of the first states of the runs, and of the diagnostics."""
     states = runs.placed(job.mesh, job.programs.init.trace(job.settings, job.keys, job.data).out_info)
     return states, runs.placed(job.mesh, job.programs.begin.trace(job.settings, states, job.data).out_info)
@@ -342,8 +379,8 @@ def _coordinates(plan):
     return {"seed": plan.seeds, **plan.settings}
 
 
-def _remembered(workdir):
-    """What an earlier session resolved, and a later one must keep for the same bits."""
+def remembered(workdir):
+    """How many runs an earlier session vmapped together, which a later one must keep for the same bits; or None."""
     return (folder.read_json(workdir / "environment.json") or {}).get("runs_per_batch")
 
 
@@ -352,35 +389,10 @@ def _record_environment(workdir, job):
     path, now = workdir / "environment.json", environment.describe()
     found = folder.read_json(path)
     if found is None:
-        params = _first(job)[0].learner.variables.params
+        params = first_states(job)[0].learner.variables.params
         layers = {name: size // len(job.plan.seeds) for name, size in tree.size_by_layer(params).items()}
         facts = {"parameters": sum(layers.values()), "layers": layers, "classes": job.plan.spec["classes"]}
         found = {**now, "runs_per_batch": job.runs_per_batch, **facts, "resumed": []}
     else:
         found["resumed"].append({name: now[name] for name in ("time", "commit", "versions", "devices")})
     folder.write_json(path, found)
-
-
-@contextlib.contextmanager
-def _interrupts():
-    """SIGTERM and the first SIGINT ask to stop at the end of the segment; a second SIGINT interrupts at once."""
-    received = []
-
-    def note(number, frame):
-        del frame
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        if number == signal.SIGINT:
-            with contextlib.suppress(OSError):  # os.write: print may not be called again inside itself
-                os.write(2, b"\nStopping at the end of the segment; Ctrl-C again stops at once.\n")
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        before = {}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

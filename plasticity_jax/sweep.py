@@ -1,9 +1,11 @@
 """The only file that knows the run axis: which device holds which runs, how many are vmapped, what is donated.
 
 Runs are split evenly over a mesh of devices; on each device blocks of `runs_per_batch` runs are vmapped together and
-the blocks follow one another. The state of all runs stays in one buffer that each block updates in place.
+the blocks follow one another. Measuring takes smaller blocks where it would not fit in memory otherwise. The state of
+all runs stays in one buffer that each block updates in place.
 """
 
+import contextlib
 import functools
 import zlib
 
@@ -12,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from plasticity_jax.base import Clock, Programs
+from plasticity_jax.base import Clock, DoesNotFit, Programs
 from plasticity_jax.keys import Purpose, for_step
 
-__all__ = ["batch_size", "place", "placed", "programs", "replicate", "runs_mesh"]
+__all__ = ["as_many_as_fit", "batch_size", "place", "placed", "programs", "replicate", "runs_mesh"]
 
 MEMORY_SHARE = 0.6  # of an accelerator's memory, for the runs that are trained at once
 
@@ -53,9 +55,10 @@ def programs(make, mesh, runs_per_batch=1):
     """The verbs of an experiment, compiled for [R] runs.
 
     Args:
-      make: (settings) -> Experiment, called inside the traced functions.
+      make: (settings, at_once) -> Experiment, called inside the traced functions; `at_once` runs share the memory.
       mesh: from `runs_mesh`.
-      runs_per_batch: how many runs are vmapped together. Other numbers round differently.
+      runs_per_batch: how many runs are vmapped together. Other numbers round differently. `begin` and `measure` take
+        the largest divisor of it for which no diagnostic raises DoesNotFit; for one run it goes to the caller.
 
     Returns:
       Programs. `begin` is one of its own, so that the first states have the same bits whatever is measured. States are
@@ -63,44 +66,45 @@ def programs(make, mesh, runs_per_batch=1):
       function TrainState -> TrainState that says whose learner is measured; both are static.
     """
     over = functools.partial(_over_runs, mesh=mesh, runs_per_batch=runs_per_batch)
+    over_fitting = functools.partial(over, may_shrink=True)
 
     @jax.jit
     def init(settings, keys, data):
-        def one(settings, _, key, data):
-            return (), make(settings).trainer.init(key, data)
+        def one(at_once, settings, _, key, data):
+            return (), make(settings, at_once).trainer.init(key, data)
 
         return over(one)(settings, (), keys, data)[1]
 
     @jax.jit
     def begin(settings, states, data):
-        def one(settings, _, state, data):
-            experiment = make(settings)
+        def one(at_once, settings, _, state, data):
+            experiment = make(settings, at_once)
             snapshot = experiment.trainer.snapshot(state, data, _start())
             key, memory = for_step(state.key, Purpose.DIAGNOSTIC_INIT), {}
             for name, diagnostic in experiment.diagnostics.items():
                 memory[name] = diagnostic.init(_named(key, name), state.learner, snapshot)
             return (), memory
 
-        return over(one)(settings, (), states, data)[1]
+        return over_fitting(one)(settings, (), states, data)[1]
 
     @functools.partial(jax.jit, donate_argnums=1)
     def advance(settings, states, data, clock):
-        def one(settings, state, _, data, clock):
-            return make(settings).trainer.advance(state, data, clock), ()
+        def one(at_once, settings, state, _, data, clock):
+            return make(settings, at_once).trainer.advance(state, data, clock), ()
 
         return over(one)(settings, states, (), data, clock)[0]
 
     @functools.partial(jax.jit, donate_argnums=1)
     def run_segment(settings, states, data, clock):
-        def one(settings, state, _, data, clock):
-            return make(settings).trainer.run_segment(state, data, clock)
+        def one(at_once, settings, state, _, data, clock):
+            return make(settings, at_once).trainer.run_segment(state, data, clock)
 
         return over(one)(settings, states, (), data, clock)
 
     @functools.partial(jax.jit, static_argnums=(5, 6))
     def measure(settings, states, diagnostics, data, clock, names, subject=lambda state: state):
-        def one(settings, memory, state, data, clock):
-            experiment = make(settings)
+        def one(at_once, settings, memory, state, data, clock):
+            experiment = make(settings, at_once)
             state = subject(experiment.trainer.finish(state))
             snapshot = experiment.trainer.snapshot(state, data, clock)
             key, metrics = for_step(state.key, Purpose.DIAGNOSTIC, clock.step), {}
@@ -110,7 +114,7 @@ def programs(make, mesh, runs_per_batch=1):
                 metrics |= found
             return memory, metrics
 
-        return over(one)(settings, diagnostics, states, data, clock)
+        return over_fitting(one)(settings, diagnostics, states, data, clock)
 
     return Programs(init, begin, advance, run_segment, measure)
 
@@ -136,6 +140,19 @@ def batch_size(wanted, runs, mesh, bytes_per_run):
     return -(-local // -(-local // most))
 
 
+def as_many_as_fit(attempt, most):
+    """attempt(n) for the largest divisor n of `most` for which it does not raise DoesNotFit; n = 1 may raise.
+
+    >>> as_many_as_fit(lambda n: n, most=6)
+    6
+    """
+    for n in range(most, 1, -1):
+        if most % n == 0:
+            with contextlib.suppress(DoesNotFit):
+                return attempt(n)
+    return attempt(1)
+
+
 def _named(key, name):
     """The key of one diagnostic: by name, so that adding another leaves its draws alone."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -145,14 +162,16 @@ def _start():
     return Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))
 
 
-def _over_runs(one, *, mesh, runs_per_batch):
-    """Map one(settings, state, extra, *rest) -> (state, out) over the runs; `rest` is the same for all."""
+def _over_runs(one, *, mesh, runs_per_batch, may_shrink=False):
+    """Map one(at_once, settings, state, extra, *rest) -> (state, out) over the runs; `rest` is the same for all.
 
-    def mapped(settings, states, extra, *rest):
+    With `may_shrink`, fewer runs are vmapped together where more raise DoesNotFit.
+    """
+
+    def blocks_of(size, settings, states, extra, *rest):
         runs = jax.tree.leaves((states, extra))[0].shape[0]
-        size = min(runs_per_batch, -(-runs // mesh.size))
         settings, states, extra = jax.tree.map(lambda a: _pad(a, mesh.size * size), (settings, states, extra))
-        block = functools.partial(_blocks, one, size)
+        block = functools.partial(_blocks, functools.partial(one, size), size)
         split, whole = PartitionSpec("run"), PartitionSpec()
         sharded = jax.shard_map(
             block,
@@ -163,6 +182,15 @@ def _over_runs(one, *, mesh, runs_per_batch):
         )
         results = sharded(settings, states, extra, *rest)
         return results if runs % (mesh.size * size) == 0 else jax.tree.map(lambda a: a[:runs], results)
+
+    def mapped(settings, states, extra, *rest):
+        runs = jax.tree.leaves((states, extra))[0].shape[0]
+        most = min(runs_per_batch, -(-runs // mesh.size))
+
+        def attempt(size):
+            return blocks_of(size, settings, states, extra, *rest)
+
+        return as_many_as_fit(attempt, most) if may_shrink else attempt(most)
 
     return mapped
 

@@ -105,6 +105,23 @@ def test_segments_divide_every_task():
         build(edited("segment_steps", 30), spec())
 
 
+def test_early_stopping_in_tasks_of_one_segment_is_refused():
+    stream = {
+        "name": "class_incremental",
+        "classes_per_task": 1,
+        "validation": 2,
+        "epochs": 4,
+        "batch": 5,
+        "augment": False,
+    }
+    config = {**CONFIG, "stream": stream, "early_stopping": True}
+    with pytest.raises(
+        ValueError, match=r"task 0 of 16 steps is one segment: set segment_steps to a smaller divisor of"
+    ):
+        build(config, spec())
+    assert build({**config, "segment_steps": 4}, spec()).segment_steps == 4
+
+
 def test_the_hash_is_of_what_may_change_a_number():
     base = config_hash(complete(CONFIG))
     for path, value in (
@@ -140,6 +157,8 @@ def test_the_hash_is_of_what_may_change_a_number():
         ("checkpoint.kep", "all", "checkpoint.kep is not a setting. Did you mean 'keep'"),
         ("parallel.runs_per_batch", -1, "parallel.runs_per_batch=-1"),
         ("diagnostics.rank", {}, "diagnostics.rank.name='rank' is unknown. Did you mean 'ranks'"),
+        ("diagnostics.training", {"name": "units"}, "diagnostics.training: costs.json"),
+        ("diagnostics.before training", {"name": "units"}, "diagnostics.before training: costs.json"),
         ("diagnostics.units.every", -1, "diagnostics.units.every=-1"),
         ("grid", (("network.widths", (1.0,)),), "network.widths is of type tuple; only float settings"),
         ("grid", (("network.width", (0.5, 1.0)),), "network.width is of type int; only float settings"),

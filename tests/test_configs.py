@@ -9,7 +9,7 @@ import jax
 import pytest
 from small_runs import ROOT, environment
 
-from plasticity_jax import cli
+from plasticity_jax import cli, sweep
 from plasticity_jax.analysis.results import load
 from plasticity_jax.build import build, spec_of
 from plasticity_jax.host import data
@@ -56,6 +56,9 @@ def test_every_preset_and_variant_builds(path):
         for overrides in source.get_variants().values():
             plan = build(cli.override(config, overrides), spec)
             assert len(plan.lengths) == plan.config["tasks"]
+            point = {setting: float(values[0]) for setting, values in plan.settings.items()}
+            for name in plan.every:  # as on one accelerator, which would train all runs together
+                sweep.as_many_as_fit(lambda n: plan.make(point, n).diagnostics[name], len(plan.seeds))  # noqa: B023
     with pytest.raises(ValueError, match="smoke"):
         source.get_config("lapptop")
 

@@ -11,7 +11,7 @@ import pytest
 from records import CLASSES, SIDE, assert_close, assert_same, clock, raw, spec
 from small_runs import CONFIG, config, numbers, states
 
-from plasticity_jax.base import Intervention, Learner, Network, Outputs, Snapshot, Variables
+from plasticity_jax.base import DoesNotFit, Intervention, Learner, Network, Outputs, Snapshot, Variables
 from plasticity_jax.diagnostics import copies, probe, probe_labels, probe_offset
 from plasticity_jax.diagnostics.copies import Size, _order, moments
 from plasticity_jax.flops import matrix_flops
@@ -368,10 +368,12 @@ def test_targets_side_by_side_fill_the_memory_and_change_nothing(monkeypatch):
     state = init(KEY, job.first, job.start)
     one_by_one = apply(DRAWN, state, job.learner, job.snapshot)[1]
     shapes = (job.network, job.learner, state.data["x"], Size(6, 9, N, 5))
-    assert copies._at_once(1.0, *shapes) == 1  # a CPU
+    assert copies._at_once("probe", 1.0, *shapes) == 1  # a CPU
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    counts = [copies._at_once(gigabytes, *shapes) for gigabytes in (1e-9, 2e-5, 1.0)]
-    assert counts[0] == 1 < counts[1] < 6 == counts[2] and 6 % counts[1] == 0
+    one, some, most = (copies._at_once("probe", gigabytes, *shapes) for gigabytes in (1e-5, 2e-5, 1.0))
+    assert one == 1 < some < 6 == most and 6 % some == 0
+    with pytest.raises(DoesNotFit, match=r"step of 5 inputs takes .*, but memory_gb=1e-06: .* lower probe\.batch"):
+        copies._at_once("probe", 1e-6, *shapes)
     side_by_side = jax.jit(job.diagnostic().apply)(DRAWN, state, job.learner, job.snapshot)[1]
     assert_close(side_by_side, one_by_one, 1e-4)
 

@@ -1,5 +1,6 @@
 """A checkpoint measured again, and the figure that scripts/spectrum.py draws of it."""
 
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import xarray as xr
 from small_runs import ROOT, config, environment
 
+import plasticity_jax.run as main
 from plasticity_jax.analysis import spectrum
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.host.folder import FolderError
@@ -36,6 +38,20 @@ def test_a_checkpoint_gives_what_was_measured_while_training(trained):
         for name, value in metrics.items():
             np.testing.assert_allclose(value, results[name].isel(task=task), rtol=1e-4, atol=1e-6, err_msg=name)
     assert remeasure(trained, {"weights": {}})[0] == 1  # the newest
+
+
+def test_runs_are_measured_together_as_they_were_trained_and_prepared_once(trained, tmp_path, monkeypatch):
+    prepared, inner = [], main.prepare
+    path = shutil.copytree(trained, tmp_path / "x") / "environment.json"
+    path.write_text(path.read_text().replace('"runs_per_batch": 1', '"runs_per_batch": 2'))
+
+    def prepare(*arguments):
+        prepared.append(inner(*arguments))
+        return prepared[-1]
+
+    monkeypatch.setattr(main, "prepare", prepare)
+    remeasure(tmp_path / "x", {"weights": {}}, 1)
+    assert [job.runs_per_batch for job in prepared] == [2]
 
 
 @pytest.mark.slow

@@ -208,6 +208,17 @@ def test_numbers_without_checkpoints_are_never_overwritten(undisturbed, tmp_path
     assert numbers(workdir).identical(before)
 
 
+@pytest.mark.parametrize("state", ["done", "running"])
+def test_numbers_that_are_gone_are_missed(undisturbed, tmp_path, state):
+    workdir = shutil.copytree(undisturbed, tmp_path / "x")
+    shutil.rmtree(workdir / "metrics.zarr")
+    if state == "running":
+        not_done(workdir)
+    with pytest.raises(folder.FolderError, match=r"metrics\.zarr, are missing"):
+        run(config(), workdir)
+    assert not (workdir / "metrics.zarr").exists()
+
+
 def test_a_damaged_checkpoint_is_gone_around(undisturbed, tmp_path):
     workdir = shutil.copytree(undisturbed, tmp_path / "x")
     biggest = max(
@@ -322,6 +333,7 @@ def order(monkeypatch):
         names.append(name)
         return "done"
 
+    monkeypatch.setattr(main, "_dims", lambda job: {})
     monkeypatch.setattr(main, "_run", nothing)
     return names
 

@@ -7,6 +7,7 @@ import pytest
 from small_runs import CONFIG, after, assert_same_bits, config, numbers, states, terminate
 
 from plasticity_jax.base import Diagnostic
+from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.run import run
 
 EVERYTHING = {  # classes that come one after another, the best network of each task kept, all that has a state measured
@@ -69,6 +70,31 @@ def test_runs_that_are_measured_together_give_what_they_give_alone(tmp_path):
     for name in alone:
         np.testing.assert_allclose(together[name], alone[name], rtol=1e-3, atol=1e-4, err_msg=name)
     assert np.isfinite(alone[["plasticity_loss", "forgetting"]].isel(task=1)).all().to_array().all()
+
+
+MANY_VECTORS = {  # 8 vectors of 172 parameters take 5.5e-6 GB
+    **{name: {"every": 0} for name in DIAGNOSTICS},
+    "spectrum": {"every": 1, "steps": 8, "probes": 1, "inputs": 8},
+}
+
+
+@pytest.mark.slow
+def test_what_fits_for_fewer_runs_is_measured_however_many_are_trained_together(tmp_path):
+    short = {"seeds": 4, "tasks": 1, "segment_steps": 20, "stream": {"steps": 20}, "memory_gb": 1.2e-5}
+    for size in (1, 4):
+        settings = config(**short, parallel={"runs_per_batch": size, "devices": 1})
+        assert run({**settings, "diagnostics": MANY_VECTORS}, tmp_path / str(size)) == "done"
+    alone, together = (numbers(tmp_path / str(size)) for size in (1, 4))
+    assert np.isfinite(alone.sharpness).all()
+    for name in ("sharpness", "hessian_effective_rank", "negative_curvature"):
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_what_does_not_fit_for_one_run_is_refused_before_anything_is_written(tmp_path):
+    settings = {**config(memory_gb=5e-6, parallel={"runs_per_batch": 3}), "diagnostics": MANY_VECTORS}
+    with pytest.raises(ValueError, match=r"spectrum\.steps takes 8 vectors of 172 .* but memory_gb=5e-06: raise"):
+        run(settings, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import pytest
 from small_runs import DATA, config
 
+from plasticity_jax.base import Intervention
+from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.run import load_data, run, sweep
 
 BAD = {
@@ -49,3 +51,33 @@ def test_data_without_a_block():
     """The digits are the default."""
     assert load_data({}).name == "digits"
     assert load_data({"data": DATA}).arrays["train"]["x"].shape == (40, 4, 4, 1)
+
+
+def cannot_advance():
+    """A part that fails between tasks, when it is traced."""
+
+    def boundary(key, state, learner, snapshot):
+        raise ValueError("no next task")
+
+    return Intervention(boundary=boundary)
+
+
+BARE = {name: {"every": 0} for name in DIAGNOSTICS}
+RADII = {"grid": (("diagnostics.landscape.radius", (0.1, 0.2)),), "diagnostics": {**BARE, "landscape": {"every": 1}}}
+REAL = {**config(tasks=1, diagnostics=BARE), "stream": {"name": "slowly_changing_regression", "batch": 8, "steps": 30}}
+IN_TRACING = {
+    "targets": ({**REAL, "head": {"name": "softmax"}}, "real-valued targets"),
+    "advance": (
+        config(diagnostics=BARE, interventions={"late": {"name": "test_run_refusals:cannot_advance"}}),
+        "no next task",
+    ),
+    "grid": (config(**RADII), "landscape.radius decides shapes"),
+}
+
+
+@pytest.mark.parametrize("name", IN_TRACING)
+def test_what_fails_in_tracing_is_refused_before_another_variant_is_trained(tmp_path, name):
+    bad, told = IN_TRACING[name]
+    with pytest.raises(ValueError, match=told):
+        sweep({"good": config(diagnostics=BARE), "bad": bad}, tmp_path / "x")
+    assert not (tmp_path / "x").exists()

@@ -10,7 +10,7 @@ import pytest
 from records import arrays, assert_same, clock, network, objective, raw, spec
 
 from plasticity_jax import sweep
-from plasticity_jax.base import Experiment
+from plasticity_jax.base import Diagnostic, DoesNotFit, Experiment
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.keys import for_seeds
 from plasticity_jax.streams import STREAMS
@@ -19,7 +19,7 @@ from plasticity_jax.train import supervised
 STEPS = 20
 
 
-def make(settings):
+def make(settings, at_once):
     net, problem = network(), objective()
     stream = STREAMS["random_labels"](spec(), steps=STEPS, batch=5, images=18)
     member = supervised(net, problem, stream, optax.adam(settings.get("rate", 1e-2)), 10, parts=5, plasticity_every=4)
@@ -80,6 +80,39 @@ def test_vmapped_runs_agree_with_single_ones(runs, devices, together):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+def traced(runs, together, most):
+    """How many runs `begin` and `measure` take at once, where a diagnostic fits for `most`; nothing is compiled."""
+    taken = []
+
+    def picky(at_once):
+        def apply(key, state, learner, snapshot):
+            if at_once > most:
+                raise DoesNotFit(f"{at_once} runs do not fit")
+            taken.append(at_once)
+            return state, {}
+
+        return Diagnostic(lambda key, *rest: apply(key, (), *rest)[0], apply, {})
+
+    def make_with(settings, at_once):
+        return make(settings, at_once)._replace(diagnostics={"picky": picky(at_once)})
+
+    programs = sweep.programs(make_with, sweep.runs_mesh(runs, 1), together)
+    states = jax.eval_shape(programs.init, {}, for_seeds(range(runs)), arrays())
+    memory = jax.eval_shape(programs.begin, {}, states, arrays())
+    jax.eval_shape(programs.measure, {}, states, memory, arrays(), clock(), ("picky",))
+    return taken
+
+
+@pytest.mark.parametrize(("runs", "together", "most", "taken"), [(4, 4, 4, 4), (4, 4, 3, 2), (5, 3, 2, 1)])
+def test_as_many_runs_are_measured_together_as_fit(runs, together, most, taken):
+    assert set(traced(runs, together, most)) == {taken}
+
+
+def test_what_does_not_fit_for_one_run_is_refused():
+    with pytest.raises(DoesNotFit, match="1 runs do not fit"):
+        traced(4, 4, 0)
+
+
 def test_runs_differ():
     assert len({float(v) for v in run_programs(4, 2, 1)[2]["final_loss"]}) == 4
 
@@ -87,9 +120,9 @@ def test_runs_differ():
 def test_one_program_of_each_serves_all_tasks():
     traces = []
 
-    def counted(settings):
+    def counted(settings, at_once):
         traces.append(1)
-        return make(settings)
+        return make(settings, at_once)
 
     programs, keys = sweep.programs(counted, sweep.runs_mesh(1, 1)), for_seeds([0])
     states = programs.init({}, keys, arrays())

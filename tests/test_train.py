@@ -314,7 +314,7 @@ def test_a_class_that_does_not_exist_yet_cannot_win():
 
 @pytest.mark.slow
 def test_the_best_network_is_what_is_measured():
-    def make(settings):
+    def make(settings, at_once):
         return Experiment(early(new=2), {"performance": DIAGNOSTICS["performance"](network(), objective(), 1.0)})
 
     programs, data = sweep.programs(make, sweep.runs_mesh(1, 1)), arrays()

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from plasticity_jax import check, tree
-from plasticity_jax.base import Array, Clock, Intervention, Snapshot
+from plasticity_jax.base import Array, Clock, DoesNotFit, Intervention, Snapshot
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import first_learner, learn
 from plasticity_jax.parts import evaluated
@@ -50,10 +50,11 @@ class Copies(NamedTuple):
     apply: Callable  # (state, learner, snapshot) -> {"" | "_carried": {name: [T, M]}} by whose optimizer state
 
 
-def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, draw, wanted, measure):
+def fitted_copies(name, network, objective, optimizer, intervention, memory_gb, size, draw, wanted, measure):
     """Copies of a network that are fitted to T targets each.
 
     Args:
+      name: of the diagnostic, for errors.
       network, objective, optimizer, intervention: records; the objective is that of the fit.
       memory_gb: targets are fitted side by side as far as this allows, by an estimate; on CPUs one after another.
       size: Size.
@@ -62,7 +63,7 @@ def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, 
       measure: (outputs, data) -> {name: []} at each moment, over all inputs in evaluation mode.
 
     Returns:
-      Copies.
+      Copies. Both functions raise DoesNotFit, while they are traced, where one training step exceeds memory_gb.
     """
     check.fixed("memory_gb", memory_gb)
     without_dropout = network._replace(apply=lambda key, *rest: network.apply(None, *rest))
@@ -97,7 +98,7 @@ def fitted_copies(network, objective, optimizer, intervention, memory_gb, size, 
     def over_targets(fit_one, state, learner):
         """fit_one(key, order, target) for each target, in the same order of examples: {name: [T, M]}."""
         order = _order(for_step(state.key, Purpose.BATCH), size)
-        at_once = _at_once(memory_gb, network, learner, state.data["x"], size)
+        at_once = _at_once(name, memory_gb, network, learner, state.data["x"], size)
         targets = (keys(for_step(state.key, Purpose.TASK), size.targets), state.targets)
         together = None if at_once == 1 else at_once
         return jax.lax.map(lambda pair: fit_one(pair[0], order, pair[1]), targets, batch_size=together)
@@ -174,12 +175,17 @@ def _order(key, size):
     return rows.reshape(-1)[: size.steps * size.batch].reshape(size.steps, size.batch)
 
 
-def _at_once(memory_gb, network, learner, x, size):
-    """How many targets are fitted side by side, a divisor of their number."""
-    if jax.default_backend() == "cpu":
-        return 1  # side by side, they push each other out of the cache
+def _at_once(name, memory_gb, network, learner, x, size):
+    """How many targets are fitted side by side, a divisor of their number; DoesNotFit where it would be none."""
     outputs = jax.eval_shape(lambda: network.apply(None, learner.variables, x[: size.batch], False)[0])
     # learner, gradients and next learner; activations, what the backward pass makes of them, and as much again; batches
     floats = 3 * tree.size((learner, outputs)) + 2 * tree.size(x[: size.batch])
-    most = max(1, memory_gb * 1e9 // (4 * floats))
+    most = memory_gb * 1e9 // (4 * floats)
+    if most < 1:
+        raise DoesNotFit(
+            f"{name}: a training step of {size.batch} inputs takes {4e-9 * floats:.2g} GB, but memory_gb="
+            f"{memory_gb:.3g}: raise it, or lower {name}.batch."
+        )
+    if jax.default_backend() == "cpu":
+        return 1  # side by side, they push each other out of the cache
     return max(count for count in range(1, size.targets + 1) if size.targets % count == 0 and count <= most)

@@ -68,7 +68,7 @@ def probe(
 
     Raises:
       ValueError: a setting out of its range, more inputs than the stream evaluates, a batch larger than the inputs, a
-        head that predicts a range of less than 2.
+        head that predicts a range of less than 2; while tracing, a batch whose training step exceeds memory_gb.
 
     The paper leaves open n and B, whose state the optimizer has (both are reported), whether all outputs are fitted and
     `a` is one number (all, and one for each), on what the final loss is taken, and dropout; its inputs are a sample of
@@ -181,7 +181,7 @@ def probe_labels(
         loss = weighted_mean(head.objective.loss(outputs, data), data["weight"])
         return {"loss": loss, "accuracy": accuracy(head.objective.predict(outputs), data)}
 
-    records = (network, head.objective, optimizer, intervention)
+    records = ("probe_labels", network, head.objective, optimizer, intervention)
     return _ends("probe_labels", fitted_copies(*records, memory_gb, size, draw, wanted, measure), ("loss", "accuracy"))
 
 
@@ -234,7 +234,7 @@ def _onto_waves(name, network, head, optimizer, intervention, memory_gb, size, m
     def measure(outputs, data):
         return {"loss": weighted_mean((predict(outputs) - data["y"]) ** 2, data["weight"])}
 
-    records = (network, head.regression, optimizer, intervention)
+    records = (name, network, head.regression, optimizer, intervention)
     return fitted_copies(*records, memory_gb, size, draw, wanted, measure)
 
 

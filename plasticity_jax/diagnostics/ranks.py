@@ -8,11 +8,13 @@ import math
 import jax.numpy as jnp
 
 from plasticity_jax import check
+from plasticity_jax.base import DoesNotFit
 from plasticity_jax.diagnostics import spectra
 from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, row_weights, stack, stateless
 
 __all__ = ["feature_matrix", "ranks"]
 
+COPIES = 3  # of Phi: its sum over parts of the inputs, one part of it, and what the decomposition makes
 NAMES = ("srank", "effective_rank", "stable_rank", "approximate_rank", "feature_rank")
 
 
@@ -32,7 +34,7 @@ def ranks(network, memory_gb, delta: float = 0.01, epsilon: float = 0.01, max_ro
 
     Args:
       network: its wiring names the layers.
-      memory_gb: gigabytes for activations; see `units`.
+      memory_gb: gigabytes for activations, see `units`, and as much for Phi of all layers and what is made of it.
       delta: share of the spectrum that srank and approximate_rank leave out, 0 to 1.
       epsilon: threshold of feature_rank, not negative.
       max_rows: rows of Phi at most; convolutions have one row per input and position, and are thinned to this.
@@ -41,7 +43,7 @@ def ranks(network, memory_gb, delta: float = 0.01, epsilon: float = 0.01, max_ro
       A Diagnostic with five metrics of dimension layer.
 
     Raises:
-      ValueError: a setting out of its range.
+      ValueError: a setting out of its range; while tracing, more rows than memory_gb holds.
 
     Deviations: copies that a non-linearity makes of a unit (crelu) are columns of their own, since the next layer reads
     them as such.
@@ -57,6 +59,7 @@ def ranks(network, memory_gb, delta: float = 0.01, epsilon: float = 0.01, max_ro
 
     def apply(key, state, learner, snapshot):
         inputs, found = len(snapshot.batch["weight"]), []
+        _require_memory([snapshot.outputs.acts[layer] for layer in layers], max_rows, memory_gb)
 
         def features(outputs, weight, start):  # rows of other inputs are zero, so that parts add up
             acts = {layer: outputs.acts[layer] for layer in layers}
@@ -92,12 +95,32 @@ def feature_matrix(acts, weight, max_rows: int = 8192, start=0, inputs=None):
     """
     positions = math.prod(acts.shape[1:-1])
     total = (inputs or acts.shape[0]) * positions
-    stride = -(-total // max_rows)
-    while math.gcd(stride, positions) > 1:
-        stride += 1
-    chosen = jnp.arange(0, total, stride) - start * positions  # [N]
+    chosen = jnp.arange(0, total, _stride(total, positions, max_rows)) - start * positions  # [N]
     here = (chosen >= 0) & (chosen < acts.shape[0] * positions)
     chosen = jnp.where(here, chosen, 0)
     counted = here & (row_weights(weight, acts)[chosen] > 0)
     rows = acts.reshape(-1, acts.shape[-1])[chosen].astype(jnp.float32)
     return jnp.where(counted[:, None], rows, 0.0), jnp.sum(counted)
+
+
+def _stride(total, positions, max_rows):
+    """The least stride that leaves at most max_rows of so many rows and shares no factor with the positions."""
+    stride = -(-total // max_rows)
+    while math.gcd(stride, positions) > 1:
+        stride += 1
+    return stride
+
+
+def _require_memory(layers, max_rows, memory_gb):
+    """Raise DoesNotFit where the matrices of these activations [B, ..., U] exceed memory_gb."""
+    numbers = 0
+    for acts in layers:
+        positions = math.prod(acts.shape[1:-1])
+        total = acts.shape[0] * positions
+        numbers += -(-total // _stride(total, positions, max_rows)) * acts.shape[-1]
+    needed = 4e-9 * COPIES * numbers
+    if needed > memory_gb:
+        raise DoesNotFit(
+            f"ranks: the features of {len(layers)} layers take {needed:.2g} GB, but memory_gb={memory_gb:.3g}: raise "
+            f"it, or lower ranks.max_rows={max_rows}."
+        )

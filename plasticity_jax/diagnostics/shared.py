@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from plasticity_jax import tree
-from plasticity_jax.base import Diagnostic
+from plasticity_jax.base import Diagnostic, DoesNotFit
 from plasticity_jax.keys import Purpose, for_step
 from plasticity_jax.learn import weighted_mean
 from plasticity_jax.parts import fitting, summed
@@ -137,13 +137,13 @@ def task_loss(network, objective, learner, batch, key):
 
 
 def require_memory(name, vectors, params, memory_gb):
-    """Raise ValueError where so many vectors like the parameters do not fit in memory: they cannot be cut in parts."""
+    """Raise DoesNotFit where so many vectors like the parameters exceed memory_gb: they cannot be cut in parts."""
     parameters = tree.size(params)
     needed = 4e-9 * vectors * parameters
     if needed > memory_gb:
-        raise ValueError(
-            f"{name} takes {vectors} vectors of {parameters:,} parameters, {needed:.2g} GB, but memory_gb leaves "
-            f"{memory_gb:.3g} GB for each run (those that are vmapped together share it): raise it, or take less."
+        raise DoesNotFit(
+            f"{name} takes {vectors} vectors of {parameters:,} parameters, {needed:.2g} GB, but memory_gb="
+            f"{memory_gb:.3g}: raise it, or take less."
         )
 
 

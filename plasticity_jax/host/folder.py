@@ -125,7 +125,8 @@ def check_configuration(folder, content):
       content: {"hash": ..., "config": ...}.
 
     Raises:
-      FolderError: the folder holds the results of another configuration; the message names what differs.
+      FolderError: the folder holds the results of another configuration, and the message names what differs; or it has
+        lost its numbers.
     """
     folder = pathlib.Path(folder)
     found = read_json(folder / "config.json")
@@ -140,6 +141,13 @@ def check_configuration(folder, content):
             f"{folder} holds results of another configuration ({'; '.join(differences[:5] + more)}). "
             "Choose another --workdir, or give the settings of before to go on with them."
         )
+    elif not (folder / "metrics.zarr").exists():
+        ended = (read_json(folder / "status.json") or {}).get("task", 0)
+        if ended or any((folder / "checkpoints").glob("[0-9]*")):
+            raise FolderError(
+                f"{folder} holds a run that had begun ({ended} tasks ended); its numbers, metrics.zarr, are missing: "
+                "restore them from a backup, or choose another --workdir. Nothing was changed."
+            )
 
 
 def same_configuration(folder, content):

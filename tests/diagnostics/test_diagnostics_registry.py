@@ -144,7 +144,7 @@ def test_in_parts_that_fit_in_memory_all_is_the_same(toy, case):
 
 @pytest.mark.parametrize(("name", "setting"), [("spectrum", "steps"), ("landscape", "directions")])
 def test_vectors_that_do_not_fit_in_memory_are_refused(toy, name, setting):
-    with pytest.raises(ValueError, match=rf"{name}\.{setting} takes \d+ vectors of 59 .* memory_gb leaves 1e-06 GB"):
+    with pytest.raises(ValueError, match=rf"{name}\.{setting} takes \d+ vectors of 59 .* memory_gb=1e-06"):
         _make(toy, name, 1e-6)
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from plasticity_jax.base import Clock, Network, Outputs, Snapshot, Wire
+from plasticity_jax.base import Clock, DoesNotFit, Network, Outputs, Snapshot, Wire
 from plasticity_jax.diagnostics.ranks import feature_matrix, ranks
 
 NETWORK = Network(None, None, (Wire("a", (), ()),))
@@ -102,3 +102,18 @@ def test_thinned_rows_keep_the_weights_of_their_inputs():
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         ranks(NETWORK, 1.0, **settings)
+
+
+def test_features_that_do_not_fit_in_memory_are_refused():
+    """Every 2nd of 2 * 9 positions, 3 units: 9 * 3 numbers, 3 times."""
+    acts = jnp.ones((2, 3, 3, 3))
+    snapshot = Snapshot(Clock(0, 0, 0), None, {"weight": jnp.ones(2)}, Outputs(None, {"a": acts}, {}))
+
+    def measured(memory_gb):
+        return jax.eval_shape(lambda: ranks(NETWORK, memory_gb, max_rows=9).apply(None, (), None, snapshot))
+
+    measured(1e-6)
+    with pytest.raises(
+        DoesNotFit, match=r"features of 1 layers take 3\.2e-07 GB, but memory_gb=3\.2e-07: .*max_rows=9"
+    ):
+        measured(3 * 4 * 26.7e-9)

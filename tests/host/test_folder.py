@@ -81,6 +81,21 @@ def test_another_configuration(tmp_path):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("left", ["status.json", "checkpoints"])
+def test_a_folder_that_has_lost_its_numbers(tmp_path, left):
+    folder.same_configuration(tmp_path, {"hash": "a", "config": {}})
+    folder.write_json(tmp_path / "status.json", {"state": "running", "task": 0})
+    folder.check_configuration(tmp_path, {"hash": "a", "config": {}})  # nothing had been trained
+    if left == "status.json":
+        folder.write_json(tmp_path / "status.json", {"state": "done", "task": 2})
+    else:
+        (tmp_path / "checkpoints" / "30").mkdir(parents=True)
+    with pytest.raises(folder.FolderError, match=r"metrics\.zarr, are missing: restore them from a backup, or choose"):
+        folder.check_configuration(tmp_path, {"hash": "a", "config": {}})
+    (tmp_path / "metrics.zarr").mkdir()
+    folder.check_configuration(tmp_path, {"hash": "a", "config": {}})
+
+
 def test_many_differences_are_counted(tmp_path):
     folder.same_configuration(tmp_path, {"hash": "a", "config": dict.fromkeys("abcdefgh", 1)})
     with pytest.raises(FolderError, match="e: 1 there, 2 asked; and 3 more"):
