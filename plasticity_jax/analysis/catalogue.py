@@ -15,7 +15,7 @@ class Metric(NamedTuple):
     title: str
     label: str
     per_layer: bool = False
-    log: bool = False  # a logarithmic axis where its lines span more than a decade
+    log: bool = False  # a logarithmic axis where the largest number is more than figures.LOG_FROM times the smallest
 
 
 FIGURES = {

@@ -26,9 +26,11 @@ diverged or lack numbers are left out as a whole and are named under warnings.
 """
 
 COSTS = """
-Times and products are of one measurement of all runs. Products are counted from the program, where a loop of unknown
-length counts one round, as those that find the eigenpairs of landscape do: such a number is a lower bound. The row
-"before training" holds what diagnostics do once, such as the fits of a probe's fresh networks.
+Times and products are of one measurement of all runs. Products are counted from the program before it runs: an upper
+count, since padding, the costlier branch of a condition, and products that a run skips (blocks of a Gram matrix that
+symmetry gives) are counted. A loop of unknown length counts one round, as those that find the eigenpairs of landscape
+do: there the number is a lower bound. The row "before training" holds what diagnostics do once, such as the fits of a
+probe's fresh networks.
 """
 
 
