@@ -19,9 +19,10 @@ def matrix_flops(jaxpr):
       jaxpr: of the function, from `jax.make_jaxpr(function)(*args)`.
 
     Returns:
-      int: 2 for each multiplication with its addition, if a result needs it. A scan counts each of its rounds, a branch
-      the costlier side, a loop of unknown length one round: a lower bound. Decompositions (QR, eigenvalues) count
-      nothing.
+      int: 2 for each multiplication with its addition, if a result needs it: an upper count of what is run. A scan
+      counts each of its rounds, a condition its costlier branch, and so products that a run skips; padding counts as
+      data do. A loop of unknown length counts one round: with such loops it is a lower bound. Decompositions (QR,
+      eigenvalues) count nothing.
 
     >>> import jax.numpy as jnp
     >>> matrix_flops(jax.make_jaxpr(jnp.dot)(jnp.ones((2, 4)), jnp.ones((4, 3))))  # 2 * 4 * 3 multiplications

@@ -15,7 +15,7 @@ class Metric(NamedTuple):
     title: str
     label: str
     per_layer: bool = False
-    log: bool = False  # a logarithmic axis where its lines span more than a decade
+    log: bool = False  # a logarithmic axis where the largest number is more than figures.LOG_FROM times the smallest
 
 
 FIGURES = {
@@ -51,6 +51,7 @@ FIGURES = {
     "changes": (
         "What became of the units of each hidden layer since the last measurement.",
         Metric("preactivation_shift", "shift of pre-activations", "mean shift (deviations)", True),
+        Metric("preactivation_shift_spread", "spread of the shift", "deviation over units", True),
         Metric("dormant_overlap", "dormant units that stay", "still dormant (fraction)", True),
         Metric("duplicate_fraction", "duplicate units", "duplicates (fraction)", True),
     ),

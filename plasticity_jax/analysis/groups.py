@@ -12,7 +12,7 @@ import xarray
 
 from plasticity_jax.analysis import results
 
-__all__ = ["Group", "best", "reference", "score", "split", "tasks_done"]
+__all__ = ["Group", "best", "measured", "reference", "score", "split", "tasks_done"]
 
 CORE = ("final_accuracy", "online_accuracy", "final_loss", "online_loss")
 
@@ -67,6 +67,11 @@ def tasks_done(dataset):
     for finite in _finite(dataset):
         done |= finite.any(0)
     return int(np.flatnonzero(done)[-1]) + 1 if done.any() else 0
+
+
+def measured(values, dimension="task"):
+    """Indices along a dimension at which anything is finite."""
+    return np.flatnonzero(np.isfinite(values).any([d for d in values.dims if d != dimension])).tolist()
 
 
 def score(groups):

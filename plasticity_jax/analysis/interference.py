@@ -4,9 +4,12 @@ Rows and columns are put in order by k-means on the rows of the matrix, so that 
 stand together (Lyle et al. 2023, arXiv 2303.01486, appendix A.1). Letters: k examples.
 """
 
+import math
+
 import numpy as np
 
-from plasticity_jax.analysis import style
+from plasticity_jax.analysis import drawing, style
+from plasticity_jax.analysis import groups as grouping
 
 __all__ = ["draw", "order"]
 
@@ -38,7 +41,7 @@ def order(cosines, clusters=10):
 
 
 def draw(groups):
-    """A row of heat maps for each group: the first run's C_k after the first and the last task of which there is one.
+    """Heat maps of each group: the first run's C_k after the first and the last task of which there is one.
 
     Each matrix is ordered by its own clusters: examples stand at other places in another task. Examples that do not
     count are left out. The colours reach from -1 to 1 in every figure.
@@ -47,33 +50,41 @@ def draw(groups):
       groups: from `groups.split`.
 
     Returns:
-      (matplotlib Figure, records: the example and the cluster at each place); None where nothing was measured.
+      Drawing, whose records are the example and the cluster at each place; None where nothing was measured.
     """
-    rows = [(group, _matrices(group)) for group in groups if group.values(NAME) is not None]
-    if not rows:
+    found = [(group, _matrices(group)) for group in groups if group.values(NAME) is not None]
+    if not found:
         return None
-    figure, axes = style.grid(len(rows), max(len(found) for _, found in rows), height=3.2)
-    records = []
-    for row, (group, found) in zip(axes, rows, strict=True):
-        for axis, (task, cosines) in zip(row, found.items(), strict=False):
-            counted = np.flatnonzero(np.isfinite(np.diagonal(cosines)))
-            places, clusters = order(cosines[np.ix_(counted, counted)])
-            examples = counted[places]
-            image = axis.imshow(cosines[np.ix_(examples, examples)], cmap="RdBu_r", vmin=-1, vmax=1)
-            axis.set(title=f"{group.label}, task {task + 1}", xticks=[], yticks=[])
-            records += [
-                {"variant": group.variant, **group.settings, "task": task + 1, "place": i, "example": e, "cluster": c}
-                for i, (e, c) in enumerate(zip(examples.tolist(), clusters.tolist(), strict=True))
-            ]
-        for axis in row[len(found) :]:
+    width, beside = max(len(matrices) for _, matrices in found), min(2, len(found))  # groups side by side
+    figure, axes = style.grid(math.ceil(len(found) / beside), width * beside, height=2.3 if beside > 1 else 3.2)
+    free, records = axes.reshape(-1, width), []
+    for row, (group, matrices) in zip(free, found, strict=False):
+        for axis, (task, cosines) in zip(row, matrices.items(), strict=False):
+            image, places = _map(axis, cosines)
+            axis.set(title=f"{group.label},\ntask {task + 1}", xticks=[], yticks=[])
+            records += [{"variant": group.variant, **group.settings, "task": task + 1, **place} for place in places]
+    for axis in axes.flat:
+        if not axis.images:
             axis.remove()
-    figure.colorbar(image, ax=figure.axes, label="cosine of two examples' gradients", shrink=0.8)
-    return figure, records
+    figure.colorbar(image, ax=figure.axes, label="cosine of two examples' gradients", aspect=40, fraction=0.03)
+    caption = "Cosines between the gradients of single examples, of one run: its first and its newest measurement. "
+    caption += "Rows and columns are ordered by k-means with 10 clusters, anew in each panel."
+    return drawing.Drawing(NAME, figure, caption, records)
+
+
+def _map(axes, cosines):
+    """Draws one matrix in its own order; returns the image, and the example and the cluster at each place."""
+    counted = np.flatnonzero(np.isfinite(np.diagonal(cosines)))
+    places, clusters = order(cosines[np.ix_(counted, counted)])
+    examples = counted[places]
+    image = axes.imshow(cosines[np.ix_(examples, examples)], cmap="RdBu_r", vmin=-1, vmax=1)
+    pairs = enumerate(zip(examples.tolist(), clusters.tolist(), strict=True))
+    return image, [{"place": i, "example": example, "cluster": cluster} for i, (example, cluster) in pairs]
 
 
 def _matrices(group):
     """{task: [k, k]} of the first run that counts, in the first and in the last task that was measured."""
     values = group.values(NAME).transpose("run", "task", "example", "other")
-    values = values[int(np.flatnonzero(np.isfinite(values).any(("task", "example", "other")))[0])]
-    tasks = np.flatnonzero(np.isfinite(values).any(("example", "other")))
-    return {int(task): values.values[task] for task in sorted({*tasks[:1], *tasks[-1:]})}
+    values = values[grouping.measured(values, "run")[0]]
+    tasks = grouping.measured(values)
+    return {task: values.values[task] for task in sorted({tasks[0], tasks[-1]})}

@@ -1,23 +1,21 @@
 """The figure of the loss along lines through the parameters: the gradient and the top eigenvectors of the Hessian."""
 
-import numpy as np
-
-from plasticity_jax.analysis import statistics, style
+from plasticity_jax.analysis import drawing, style
+from plasticity_jax.analysis import groups as grouping
 
 __all__ = ["draw"]
 
 NAMES = ("loss_along_gradient", "loss_along_eigenvectors")
 
 
-def draw(groups, records):
+def draw(groups):
     """A row of panels for the first and for the last task that was measured, a panel for each direction.
 
     Args:
       groups: from `groups.split`.
-      records: function (group, metric, layer, unit, x, interval) -> list of records, the numbers behind a line.
 
     Returns:
-      (matplotlib Figure, records); None where nothing was measured.
+      Drawing; None where nothing was measured.
     """
     lines = [(i, group, _lines(group)) for i, group in enumerate(groups) if group.values(NAMES[0]) is not None]
     if not lines:
@@ -26,7 +24,7 @@ def draw(groups, records):
     tasks = sorted({tasks[0], tasks[-1]})
     titles = list(dict.fromkeys(title for _, _, found in lines for panels in found.values() for title in panels))
     figure, axes = style.grid(len(tasks), len(titles))
-    numbers = []
+    curves = []
     for row, task in zip(axes, tasks, strict=True):
         row[0].set_ylabel("loss")
         for axis, title in zip(row, titles, strict=True):
@@ -34,14 +32,15 @@ def draw(groups, records):
             for i, group, found in lines:
                 values = found.get(task, {}).get(title)
                 if values is not None:
-                    interval = statistics.interval(values, axis="run")
-                    style.line(axis, i, values["distance"].values, interval, group.label)
-                    numbers += records(group, title, None, f"distance in task {task + 1}", values["distance"], interval)
+                    unit = f"distance in task {task + 1}"
+                    curves += drawing.line(axis, i, group, values, values["distance"], unit, title)
     for column in axes.T:  # one range for each direction, so that its tasks can be compared
         style.share(column)
         column[-1].set_xlabel("distance / norm of weights")
-    style.legend(figure)
-    return figure, numbers
+    caption = (
+        "Loss along the gradient and along the top eigenvectors of the Hessian, at its first and newest measurement."
+    )
+    return drawing.finished("landscape", figure, caption, curves, [group for _, group, _ in lines])
 
 
 def _lines(group):
@@ -53,8 +52,8 @@ def _lines(group):
             continue
         values = values if "direction" in values.dims else values.expand_dims("direction")
         for direction in range(values.sizes["direction"]):
-            line = values.isel(direction=direction).transpose("task", "run", "distance")
+            line = values.isel(direction=direction)
             title = "gradient" if name == NAMES[0] else f"eigenvector {direction + 1}"
-            for task in np.flatnonzero(np.isfinite(line).any(("run", "distance"))):
-                found.setdefault(int(task), {})[title] = line.isel(task=task)
+            for task in grouping.measured(line):
+                found.setdefault(task, {})[title] = line.isel(task=task)
     return found

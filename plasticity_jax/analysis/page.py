@@ -3,7 +3,7 @@
 import base64
 import html
 
-__all__ = ["bullets", "details", "document", "figure", "pairs", "section"]
+__all__ = ["bullets", "details", "document", "figure", "pairs", "paragraph", "section"]
 
 STYLE = """
 body { font: .94rem/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1a1a1a; background: #fff;
@@ -72,6 +72,11 @@ def figure(name, svg, caption):
     name, caption = html.escape(name), html.escape(caption)
     image = f'<img id="{name}" alt="{name}" src="data:image/svg+xml;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def paragraph(text):
+    """Sentences, nothing at all where there are none."""
+    return f"<p>{html.escape(text)}</p>" if text else ""
 
 
 def details(title, text):

@@ -26,9 +26,11 @@ diverged or lack numbers are left out as a whole and are named under warnings.
 """
 
 COSTS = """
-Times and products are of one measurement of all runs. Products are counted from the program, where a loop of unknown
-length counts one round, as those that find the eigenpairs of landscape do: such a number is a lower bound. The row
-"before training" holds what diagnostics do once, such as the fits of a probe's fresh networks.
+Times and products are of one measurement of all runs. Products are counted from the program before it runs: an upper
+count, since padding, the costlier branch of a condition, and products that a run skips (blocks of a Gram matrix that
+symmetry gives) are counted. A loop of unknown length counts one round, as those that find the eigenpairs of landscape
+do: there the number is a lower bound. The row "before training" holds what diagnostics do once, such as the fits of a
+probe's fresh networks.
 """
 
 
@@ -59,9 +61,11 @@ def text(folder):
     variants = results.load(folder)
     groups = grouping.split(variants)
     kind = grouping.score(groups)
-    parts = [f"final {kind}, mean ± half of the 95% interval over seeds", tables.to_text(tables.summary(groups))]
-    differences = tables.to_text(tables.differences(groups))
-    parts += ["", "paired differences", differences] if differences else []
+    summary, differences, unpaired = tables.summary(groups), tables.differences(groups), tables.unpaired(groups)
+    parts = [f"final {kind}, mean ± half of the 95% interval over seeds", tables.to_text(summary)]
+    parts += [tables.measured(summary)] if tables.measured(summary) else []
+    parts += ["", "paired differences", tables.to_text(differences)] if differences else []
+    parts += [note for note in (tables.measured(differences), unpaired) if note and note not in parts]
     warnings = facts.warnings(variants, groups)
     parts += ["", *(f"warning: {warning}" for warning in warnings)] if warnings else []
     return "\n".join(parts)
@@ -70,14 +74,15 @@ def text(folder):
 def _sections(folder, variants, groups, summary, differences, drawings):
     """The sections of the page, from top to bottom."""
     kind = grouping.score(groups)
-    table = f"Final {kind} in the first and in the newest task, their difference, and online {kind} over all tasks."
+    table = f"Final {kind} in the first and in the last task that have one, their difference, and online {kind} over "
+    table += f"all tasks. {tables.measured(summary)}"
+    paired = f"Differences, paired by seed. {tables.measured(differences)}"
     yield page.section("Warnings", page.bullets(facts.warnings(variants, groups), "warnings"))
     yield page.section(
         "Variants",
         f'<div class="scroll">{tables.to_html(summary, table)}</div>',
-        f'<div class="scroll">{tables.to_html(differences, "Differences, paired by seed.")}</div>'
-        if differences
-        else "",
+        f'<div class="scroll">{tables.to_html(differences, paired)}</div>' if differences else "",
+        page.paragraph(tables.unpaired(groups)),
     )
     shown = [page.figure(d.name, (folder / "figures" / f"{d.name}.svg").read_bytes(), d.caption) for d in drawings]
     yield page.section("Figures", *(shown or ["<p>Nothing to draw yet.</p>"]))
@@ -91,8 +96,8 @@ def _sections(folder, variants, groups, summary, differences, drawings):
     )
     heading = ("diagnostic", "measured", "time", "products (GFLOP)", "share of training's time")
     costs = page.pairs(facts.costs(variants), heading)
-    yield page.section("What measuring cost", costs, f"<p>{COSTS}</p>" if costs else "")
-    yield page.section("How the intervals were made", f"<p>{METHOD}</p>")
+    yield page.section("What measuring cost", costs, page.paragraph(COSTS) if costs else "")
+    yield page.section("How the intervals were made", page.paragraph(METHOD))
     yield page.section("Environment", page.pairs(facts.environment(variants)))
 
 

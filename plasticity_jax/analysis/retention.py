@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from plasticity_jax.analysis import statistics, style
+from plasticity_jax.analysis import drawing, style
+from plasticity_jax.analysis import groups as grouping
 
 __all__ = ["draw"]
 
@@ -13,46 +14,41 @@ COLUMNS = 3  # panels side by side
 MOST_LINES = 6  # in a panel
 
 
-def draw(groups, records):
+def draw(groups):
     """A panel for each group, and in it a line for each task, for six of them where there are more.
 
     Args:
       groups: from `groups.split`.
-      records: function (group, metric, layer, unit, x, interval) -> list of records, the numbers behind a line.
 
     Returns:
-      (matplotlib Figure, records); None where nothing was measured.
+      Drawing; None where nothing was measured.
     """
     found = [(group, group.values(NAME)) for group in groups if group.values(NAME) is not None]
     if not found:
         return None
     columns = min(COLUMNS, len(found))
     figure, axes = style.grid(math.ceil(len(found) / columns), columns, 2.5)
-    numbers = []
+    curves = []
     for axis, (group, values) in zip(axes.flat, found, strict=False):
-        numbers += _panel(axis, group, values, records)
+        curves += _panel(axis, group, values)
     for axis in axes.flat[len(found) :]:
         axis.remove()
     for row in axes:
         row[0].set_ylabel("accuracy (fraction)")
     style.share(axes.flat[: len(found)])
-    style.legend(figure)
-    return figure, numbers
+    caption = "Accuracy on the test inputs of single tasks, those whose classes came in it, at the end of each task."
+    return drawing.finished(NAME, figure, caption, curves, [group for group, _ in found])
 
 
-def _panel(axes, group, values, records):
+def _panel(axes, group, values):
     """Draws the lines of one group; returns the numbers drawn."""
-    numbers, values = [], values.transpose("run", "task", "group")
-    known = np.flatnonzero(np.isfinite(values).any(("run", "task")))
-    for i, task in enumerate(_spread(known)):
-        line = values.isel(group=task).dropna("task", how="all")
-        interval, x = statistics.interval(line, axis="run"), line["task"].values + 1
-        name = f"inputs of task {task + 1}"
-        style.line(axes, i, x, interval, name)
-        numbers += records(group, NAME, name, "task", x, interval)
+    curves = []
+    for i, task in enumerate(_spread(np.array(grouping.measured(values, "group")))):
+        line, name = values.isel(group=task).dropna("task", how="all"), f"inputs of task {task + 1}"
+        curves += drawing.line(axes, i, group, line, line["task"] + 1, "task", NAME, name, label=name)
     style.count(axes, group.done, "task")
     axes.set_title(group.label)
-    return numbers
+    return curves
 
 
 def _spread(known):

@@ -6,7 +6,7 @@ Nothing here touches matplotlib's global state: figures are made without pyplot,
 import io
 import math
 
-__all__ = ["context", "count", "grid", "legend", "line", "mark_chance", "png", "share", "svg"]
+__all__ = ["context", "count", "grid", "legend", "line", "mark_chance", "png", "share", "spread", "svg"]
 
 # Okabe and Ito (2008) without yellow, ordered so that neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
@@ -60,12 +60,23 @@ def line(axes, i, x, interval, label):
     style = {"color": colour, "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
     axes.plot(x, interval.mean, label=label, markevery=(start, every), zorder=3, **style)
     axes.fill_between(x, interval.low, interval.high, color=colour, alpha=0.18, linewidth=0, zorder=2)
+    if len(x) == 1:  # a band of one point has no width
+        axes.vlines(x, interval.low, interval.high, color=colour, alpha=0.5, linewidth=3, zorder=2)
+
+
+def spread(axes, i, x, middle, bands):
+    """The i-th line of a panel between bands (low, high, opacity)."""
+    colour = COLOURS[i % len(COLOURS)]
+    axes.plot(x, middle, color=colour, marker=MARKERS[i % len(MARKERS)], markevery=max(1, len(x) // 8), zorder=3)
+    for low, high, opacity in bands:
+        axes.fill_between(x, low, high, color=colour, alpha=opacity, linewidth=0, zorder=2)
 
 
 def count(axes, last, label):
-    """The x axis of what is counted from 1 to `last`: 1 and multiples of a round number, or odd numbers."""
+    """The whole x axis of what is counted from 1 to `last`: 1 and multiples of a round number, or odd numbers."""
     step = next(s for s in (1, 2, 5, 10, 20, 25, 50, *(10**k for k in range(2, 10))) if last / s <= 8)
     axes.set_xticks(range(1, last + 1, 2) if step == 2 else sorted({1, *range(step, last + 1, step)}))
+    axes.set_xlim(1 - 0.04 * last, 1.04 * last)
     axes.set_xlabel(label)
 
 
@@ -89,8 +100,9 @@ def legend(figure):
             entries.setdefault(label, handle)
     longest = max((len(label) for label in entries), default=1)
     room = int(figure.get_figwidth() * 72 / (longest * 5 + 45))
-    columns = max(1, min(room, len(entries)))
-    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(entries) / columns) + 0.1)
+    rows = math.ceil(len(entries) / max(1, min(room, len(entries))))
+    columns = max(1, math.ceil(len(entries) / max(1, rows)))  # rows of about one length
+    figure.set_figheight(figure.get_figheight() + 0.2 * rows + 0.1)
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, handlelength=3)
 
 

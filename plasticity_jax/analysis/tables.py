@@ -1,7 +1,8 @@
 """The table of variants and the table of paired differences, as records, aligned text, CSV and HTML.
 
 All intervals in tables are Student t at 95%; changes and differences are taken seed by seed before they are averaged.
-Each group is judged at its own newest task; a difference uses the newest task that both sides have done.
+Each group is judged at the first and at the newest task of which all its runs have a final score, a difference at those
+that both sides have: some diagnostics skip tasks, and a task under way has no final score yet.
 """
 
 import csv
@@ -13,8 +14,9 @@ import numpy as np
 from plasticity_jax.analysis import groups as grouping
 from plasticity_jax.analysis import statistics
 
-__all__ = ["cell", "differences", "summary", "to_csv", "to_html", "to_text"]
+__all__ = ["cell", "differences", "measured", "summary", "to_csv", "to_html", "to_text", "unpaired"]
 
+SCORES = ("first task", "last task", "change")
 ABSENT = statistics.Interval(*(np.array(np.nan),) * 3, np.array(0))
 
 
@@ -28,10 +30,26 @@ def summary(groups):
 
 
 def differences(groups):
-    """One record per group that has a reference: group minus reference, paired by seed."""
+    """One record per group that has a reference with as many tasks: group minus reference, paired by seed."""
     kind = grouping.score(groups)
-    pairs = [(group, grouping.reference(group, groups)) for group in groups]
-    return [_difference(a, b, kind) for a, b in pairs if b is not None]
+    return [_difference(a, b, kind) for a, b in _pairs(groups) if not _lengths_differ(a, b)]
+
+
+def unpaired(groups):
+    """A sentence on the groups that have no row of differences because they have other tasks, "" without any."""
+    alone = [f"{a.label} ({a.tasks}; {b.label} has {b.tasks})" for a, b in _pairs(groups) if _lengths_differ(a, b)]
+    return f"Not compared, because their numbers of tasks differ: {', '.join(alone)}." if alone else ""
+
+
+def measured(records):
+    """A sentence on which tasks stand under "first task" and "last task" in some records, "" where none does."""
+    found = {}
+    for record in records:
+        tasks = dict.fromkeys(record[edge] for edge in ("first", "last") if record[edge])
+        if tasks:
+            found.setdefault(" and ".join(map(str, tasks)), []).append(record["variant"])
+    parts = [f"{tasks} ({', '.join(names)})" if len(found) > 1 else tasks for tasks, names in found.items()]
+    return f"First and last task that have a final score: {'; '.join(parts)}." if parts else ""
 
 
 def cell(value, short=False):
@@ -106,12 +124,13 @@ def _identity(group):
 def _scores(group, kind):
     """First, last, change and online mean of one group."""
     final, online = group.values(f"final_{kind}"), group.values(f"online_{kind}")
-    out = dict.fromkeys(("first task", "last task", "change", f"online {kind}"), ABSENT)
-    if final is not None:
-        out["first task"] = _student(final.isel(task=0))
-        if group.done > 1:
-            out["last task"] = _student(final.isel(task=-1))
-            out["change"] = _student(_change(final))
+    out = dict.fromkeys(("first", "last"), "") | dict.fromkeys(SCORES, ABSENT) | {f"online {kind}": ABSENT}
+    tasks = _shared(final) if final is not None else []
+    if tasks:
+        out["first"], out["first task"] = tasks[0] + 1, _student(final.isel(task=tasks[0]))
+    if len(tasks) > 1:
+        out["last"], out["last task"] = tasks[-1] + 1, _student(final.isel(task=tasks[-1]))
+        out["change"] = _student(_change(final, tasks))
     if online is not None:
         out[f"online {kind}"] = _student(_per_run(online))
     return out
@@ -121,18 +140,37 @@ def _difference(a, b, kind):
     """The record of a minus b."""
     done = min(a.done, b.done)
     out = {"variant": a.label, "minus": b.label, "settings": {"name": a.variant, **a.settings}}
-    out |= {"pairs": 0, "tasks": done, "last task": ABSENT, "change": ABSENT, f"online {kind}": ABSENT}
+    out |= {"pairs": 0, "tasks": done, "first": "", "last": "", "last task": ABSENT, "change": ABSENT}
+    out[f"online {kind}"] = ABSENT
     final = _both(a, b, f"final_{kind}", done)
-    if final is not None:
-        out["last task"] = statistics.paired_difference(*(x.isel(task=-1) for x in final))
+    tasks = sorted(set.intersection(*(set(_shared(x)) for x in final))) if final else []
+    if tasks:
+        out["first"], out["last"] = tasks[0] + 1, tasks[-1] + 1
+        out["last task"] = statistics.paired_difference(*(x.isel(task=tasks[-1]) for x in final))
         out["pairs"] = int(out["last task"].n)
-        if done > 1:
-            out["change"] = statistics.paired_difference(*(_change(x) for x in final))
+        if len(tasks) > 1:
+            out["change"] = statistics.paired_difference(*(_change(x, tasks) for x in final))
     online = _both(a, b, f"online_{kind}", done)
     if online is not None:
         out[f"online {kind}"] = statistics.paired_difference(*(_per_run(x) for x in online))
         out["pairs"] = int(out[f"online {kind}"].n)
     return out
+
+
+def _pairs(groups):
+    """Each group that has a reference, with it."""
+    pairs = [(group, grouping.reference(group, groups)) for group in groups]
+    return [(a, b) for a, b in pairs if b is not None]
+
+
+def _lengths_differ(a, b):
+    """Whether two groups that have begun were asked for different numbers of tasks: their tasks are then others."""
+    return bool(a.tasks and b.tasks and a.tasks != b.tasks)
+
+
+def _shared(final):
+    """Indices of the tasks in which all runs have a finite value."""
+    return np.flatnonzero(np.isfinite(final).all("run")).tolist() if final.sizes["run"] else []
 
 
 def _both(a, b, name, done):
@@ -153,9 +191,9 @@ def _student(values):
     return statistics.interval(values, axis="run", method="student")
 
 
-def _change(values):
-    """Last task minus first, run by run."""
-    return values.isel(task=-1, drop=True) - values.isel(task=0, drop=True)
+def _change(values, tasks):
+    """Last of some tasks minus first, run by run."""
+    return values.isel(task=tasks[-1], drop=True) - values.isel(task=tasks[0], drop=True)
 
 
 def _per_run(values):
@@ -165,7 +203,7 @@ def _per_run(values):
 
 def _shown(record):
     """A record as it is printed: what counts over what there is, and no columns for machines."""
-    hidden = ("settings", "excluded", "tasks asked for")
+    hidden = ("settings", "excluded", "tasks asked for", "first", "last")
     shown = {name: value for name, value in record.items() if name not in hidden}
     if record.get("excluded"):
         shown["seeds"] = f"{record['seeds']}/{record['seeds'] + record['excluded']}"

@@ -1,6 +1,6 @@
-"""How far the pre-activations of the units have moved since the last measurement.
+"""Where the pre-activations of the units are, and how far they have moved since the last measurement.
 
-Letters: L layers, U units.
+Letters: L layers, U units, Q quantiles.
 """
 
 import jax.numpy as jnp
@@ -11,29 +11,33 @@ from plasticity_jax.diagnostics.units import mean_and_deviation, rows_of
 
 __all__ = ["shift"]
 
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
 
 def shift(network, memory_gb):
-    """The change of every unit's mean pre-activation, in units of its own deviation before the change.
+    """Every unit's mean pre-activation, and its change in units of the unit's own deviation before the change.
 
     With m_i and s_i the mean and the standard deviation of unit i's pre-activation over the places (inputs and
     positions) that count, at the last measurement and, with a prime, at this one: d_i = (m'_i - m_i) / s_i, and
 
-      preactivation_shift         mean_i d_i       positive: the layer was pushed up as a whole
-      preactivation_shift_spread  standard deviation of d_i over the units
+      preactivation_mean          quantiles of m'_i over the units, of the shares QUANTILES           [L, Q]
+      preactivation_shift         mean_i d_i       positive: the layer was pushed up as a whole       [L]
+      preactivation_shift_spread  standard deviation of d_i over the units                            [L]
 
-    Both are [L] float32, NaN at the first measurement. Units that were constant, s_i = 0 up to rounding, are left out;
-    where all were, both are NaN. Each mean is taken on the inputs of its own task: a change of the inputs counts.
+    All are float32. The shifts are NaN at the first measurement. Units that were constant, s_i = 0 up to rounding, are
+    left out of them; where all were, both are NaN. Quantiles are of all units, linear between neighbours, and NaN where
+    the mean of any unit is not finite. Each mean is taken on the inputs of its own task: a change of the inputs counts.
 
     Args:
       network: its wiring names the layers.
       memory_gb: gigabytes for activations; see `units`.
 
     Returns:
-      A Diagnostic with two metrics of dimension layer, whose state is m and s.
+      A Diagnostic with a metric of dimensions layer and quantile and two of dimension layer; its state is m and s.
       It costs no pass beside those of the snapshot, or a second one where it is taken in parts.
 
-    Lyle et al. 2024 (arXiv 2402.18762) show histograms of m over the units after a change of task and give no scalar:
-    the two numbers are ours.
+    Lyle et al. 2024 (arXiv 2402.18762) show histograms of m over the units after a change of task, which the quantiles
+    stand for, and give no scalar: the two shifts are ours.
 
     >>> from plasticity_jax.base import Network, Wire
     >>> shift(Network(init=None, apply=None, wiring=(Wire("fc0", (), ()),)), memory_gb=1.0).dims["preactivation_shift"]
@@ -50,14 +54,15 @@ def shift(network, memory_gb):
     def apply(key, state, learner, snapshot):
         now = mean_and_deviation(over_inputs(network, memory_gb, key, learner, snapshot), rows, layers)
         found = [_shift(*state[layer], now[layer][0]) for layer in layers]
+        means = [jnp.quantile(now[layer][0], jnp.array(QUANTILES)) for layer in layers]
         return now, {
+            "preactivation_mean": stack(means).reshape(len(layers), len(QUANTILES)),  # also without layers
             "preactivation_shift": stack([mean for mean, _ in found]),
             "preactivation_shift_spread": stack([spread for _, spread in found]),
         }
 
-    return Diagnostic(
-        init, apply, {name: {"layer": layers} for name in ("preactivation_shift", "preactivation_shift_spread")}
-    )
+    dims = {name: {"layer": layers} for name in ("preactivation_shift", "preactivation_shift_spread")}
+    return Diagnostic(init, apply, {"preactivation_mean": {"layer": layers, "quantile": QUANTILES}, **dims})
 
 
 def _shift(mean, deviation, new_mean):

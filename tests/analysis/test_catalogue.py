@@ -60,3 +60,62 @@ def test_what_is_left_of_each_task_has_a_line(tmp_path):
         assert line.get_xdata().tolist() == list(range(begun, 7))
     np.testing.assert_allclose(panel.lines[4].get_ydata(), [0.9, 0.8, 0.7])
     assert len(drawing.curves) == 3 * 6 + 5 + 3 + 1
+
+
+def _deep(layers):
+    """Metrics of a network of so many layers: a norm that grows tenfold with each task and layer, and quantiles."""
+    dataset = metrics(0.1, seeds=[0, 1], small=True).drop_vars("layer")
+    names = [f"block{i}/conv" for i in range(layers)]
+    norm = 10.0 ** (np.arange(6)[:, None] + np.arange(layers))
+    dataset["spectral_norm"] = (("run", "task", "layer"), np.stack([0.5 * norm, 1.5 * norm]))
+    shares = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+    means = np.arange(6.0)[:, None, None] - np.arange(layers)[:, None] + 10 * np.array(shares)
+    dataset["preactivation_mean"] = (("run", "task", "layer", "quantile"), np.stack([means - 1, means + 1]))
+    return dataset.assign_coords(layer=names, quantile=shares)
+
+
+def test_many_layers_are_one_map_for_each_variant(tmp_path):
+    deep = _deep(18)
+    deep["spectral_norm"][:, 1::2] = np.nan  # measured after every other task
+    write_variant(tmp_path / "a", deep)
+    write_variant(tmp_path / "b", deep.isel(layer=slice(1, 18)))
+    drawing = next(d for d in _drawn(tmp_path) if d.name == "weights")
+    maps = [axes for axes in drawing.figure.axes if axes.images]
+    assert [axes.get_title() for axes in maps] == ["a", "b"]
+    assert [tick.get_text() for tick in maps[0].get_yticklabels()] == deep["layer"].values.tolist()
+    assert [tick.get_text() for tick in maps[0].get_xticklabels()] == ["1", "3", "5"]
+    (first,), (second,) = (axes.images for axes in maps)
+    expected = 10.0 ** (np.arange(0, 6, 2) + np.arange(18)[:, None])
+    np.testing.assert_allclose(first.get_array(), expected, rtol=1e-5)
+    assert np.isnan(np.ma.filled(second.get_array()[0], np.nan)).all()  # b has no such layer
+    assert first.norm is second.norm and type(first.norm).__name__ == "LogNorm"
+    assert len(drawing.curves) == (18 + 17) * 3 and max(drawing.figure.get_size_inches()) < 10
+
+
+def test_few_layers_have_a_panel_each(tmp_path):
+    write_variant(tmp_path / "a", _deep(8))
+    drawing = next(d for d in _drawn(tmp_path) if d.name == "weights")
+    assert len(drawing.figure.axes) == 8 and all(axes.lines for axes in drawing.figure.axes)
+
+
+def test_quantiles_of_units_are_a_line_between_two_bands(tmp_path):
+    write_variant(tmp_path / "a", _deep(9))
+    drawing = next(d for d in _drawn(tmp_path) if d.name == "preactivation_mean")
+    titles = [axes.get_title() for axes in drawing.figure.axes]
+    assert titles == [f"block{i}/conv,\na" for i in (0, 3, 5, 8)] and "Of 9 layers 4 are shown." in drawing.caption
+    last = drawing.figure.axes[-1]
+    np.testing.assert_allclose(last.lines[0].get_ydata(), np.arange(6.0) - 8 + 5, atol=1e-5)  # mean of both seeds
+    outer, inner = (band.get_paths()[0].get_extents() for band in last.collections)
+    np.testing.assert_allclose([outer.y0, outer.y1], [-8 + 0.5, 5 - 8 + 9.5], atol=1e-5)
+    np.testing.assert_allclose([inner.y0, inner.y1], [-8 + 2.5, 5 - 8 + 7.5], atol=1e-5)
+    assert len(drawing.curves) == 9 * 6 and drawing.curves[0]["quantile 0.95"] == pytest.approx(9.5)
+
+
+def test_a_single_measurement_shows_its_interval_and_the_axis_all_tasks(tmp_path):
+    dataset = metrics(0.1, small=True)
+    dataset["sharpness"] = dataset["final_accuracy"].where(dataset["task"] == 5)
+    write_variant(tmp_path / "a", dataset)
+    (axes,) = next(d for d in _drawn(tmp_path) if d.name == "curvature").figure.axes
+    values, ends = dataset["sharpness"][:, 5], axes.collections[1].get_segments()[0][:, 1]
+    assert values.min() < ends[0] < values.mean() < ends[1] < values.max()
+    assert axes.get_xlim()[0] < 1 and axes.get_xlim()[1] > 6

@@ -55,9 +55,11 @@ def test_clusters_stand_side_by_side_the_largest_first():
 
 
 def test_heat_maps_have_one_scale_and_leave_out_what_does_not_count(found):
-    figure, records = interference.draw(found)
+    _, figure, _, records = interference.draw(found)
     maps = [axis for axis in figure.axes if axis.images]
-    assert [axis.get_title() for axis in maps] == [*("adam, task 2", "adam, task 6", "other, task 2", "other, task 6")]
+    assert [axis.get_title() for axis in maps] == [
+        f"{name},\ntask {task}" for name in ("adam", "other") for task in (2, 6)
+    ]
     for axis in maps:
         (image,) = axis.images
         assert image.get_clim() == (-1, 1) and image.get_array().shape == (EXAMPLES - 1, EXAMPLES - 1)
@@ -68,7 +70,7 @@ def test_heat_maps_have_one_scale_and_leave_out_what_does_not_count(found):
 
 
 def test_lines_are_means_over_runs_at_the_distances(found):
-    figure, records = landscape.draw(found, figures._records)
+    _, figure, _, records = landscape.draw(found)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [f"{line}, task {t}" for t in (2, 6) for line in ("gradient", "eigenvector 1", "eigenvector 2")]
     assert all(len(axis.lines) == 2 for axis in figure.axes)
@@ -84,4 +86,4 @@ def test_the_report_draws_them_only_where_they_were_measured(found):
     assert names[-2:] == ["gradient_covariance", "landscape"]
     dropped = ["gradient_covariance", "loss_along_gradient", "loss_along_eigenvectors"]
     without = [group._replace(data=group.data.drop_vars(dropped)) for group in found]
-    assert interference.draw(without) is None and landscape.draw(without, figures._records) is None
+    assert interference.draw(without) is None and landscape.draw(without) is None

@@ -168,9 +168,10 @@ def test_a_network_without_hidden_layers(toy, case):
     linear = toy.network._replace(wiring=())
     for name in ("units", "ranks", "shift", "overlap", "duplicates"):
         diagnostic = DIAGNOSTICS[name](linear, 1.0)
-        assert all(dims == {"layer": ()} for dims in diagnostic.dims.values())
+        assert all(dims["layer"] == () for dims in diagnostic.dims.values())
         state = diagnostic.init(None, *case)
-        assert all(value.shape == (0,) for value in diagnostic.apply(None, state, *case)[1].values())
+        for metric, value in diagnostic.apply(None, state, *case)[1].items():
+            assert value.shape == tuple(len(labels) for labels in diagnostic.dims[metric].values())
 
 
 def test_metric_names_are_unique_and_documented(toy):

@@ -24,11 +24,11 @@ def snapshot(acts, preacts=None, weight=None, **fields):
 
 
 def series(diagnostic, snapshots):
-    """The metrics of layer "a" at each of several measurements, one after another: a list of {name: float}."""
+    """The metrics of layer "a" at each of several measurements, one after another: a list of {name: float or list}."""
     state, found = diagnostic.init(None, None, snapshots[0]), []
     for seen in snapshots:
         state, metrics = diagnostic.apply(None, state, None, seen)
-        found.append({name: float(value[0]) for name, value in metrics.items()})
+        found.append({name: value[0].tolist() for name, value in metrics.items()})
     return found
 
 
@@ -44,6 +44,18 @@ def test_shift_is_in_units_of_the_deviation_before():
     assert np.isnan(first).all()
     np.testing.assert_allclose(second, (moved.mean(), moved.std()), rtol=1e-4)
     assert third == (0.0, 0.0)  # each is compared with the one before it, not with the first
+
+
+def test_means_of_units_are_given_as_quantiles_from_the_first_measurement_on():
+    images, shares = RNG.normal(size=(4, 2, 2, 9)) * 3 + np.arange(9.0), [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+    diagnostic = shift(NETWORK, 1.0)
+    assert list(diagnostic.dims["preactivation_mean"]["quantile"]) == shares
+    found = series(diagnostic, [snapshot(z, weight=[1, 1, 1, 0]) for z in (images, images - 2)])
+    for got, z in zip(found, (images, images - 2), strict=True):
+        expected = np.quantile(z[:3].mean((0, 1, 2)), shares)
+        np.testing.assert_allclose(got["preactivation_mean"], expected, rtol=1e-4, atol=1e-5)
+    images[0, 0, 0, 4] = np.nan
+    assert np.isnan(series(diagnostic, [snapshot(images)])[0]["preactivation_mean"]).all()
 
 
 def test_shift_counts_positions_and_leaves_out_padding_and_constant_units():
