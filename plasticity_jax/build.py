@@ -355,9 +355,11 @@ def _call(kind, block, offered):
         elif name in offered:
             arguments[name] = offered[name]
         else:
-            known = ", ".join(offered)
-            raise ValueError(f"{kind} {block['name']!r} asks for {name!r}, but build can only offer {known}.")
-    return factory(**arguments)
+            raise ValueError(f"{kind} {block['name']!r} asks for {name!r}, but build offers {', '.join(offered)}.")
+    try:
+        return factory(**arguments)
+    except ValueError as error:  # which may not say whose setting it is about
+        raise type(error)(f"{kind} {block['name']}: {error}") from error
 
 
 def _check_names(diagnostics):

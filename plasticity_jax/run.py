@@ -64,7 +64,7 @@ def run(config, workdir, name=None, progress_stream=None):
 def sweep(variants, workdir):
     """Train variants one after the other, each in its own folder.
 
-    All are checked first, and their programs traced: what is wrong with the last shows before the first is trained.
+    All are checked first, and training is traced: what is wrong with the last shows before the first is trained.
 
     Args:
       variants: name -> configuration.
@@ -79,7 +79,7 @@ def sweep(variants, workdir):
         plans[name] = plan
         folder.check_configuration(workdir / name, _identity(plan))
         if not _Status(workdir / name, plan).is_done:
-            _dims(_one_run(plan, arrays))
+            _trace(_one_run(plan, arrays))
     with folder.claim(workdir), folder.explained(workdir), interrupts() as asked_to_stop:
         known = (folder.read_json(workdir / "sweep.json") or {"variants": []})["variants"]
         names = [*known, *(name for name in variants if name not in known)]
@@ -209,7 +209,9 @@ class _Session:
     def __init__(self, job, dims, workdir, status):
         self.job, self.plan, self.status = job, job.plan, status
         self.ends, self.online, self.measured = np.cumsum(job.plan.lengths), [], {}
-        self.results = Results(workdir / "metrics.zarr", dims, _coordinates(self.plan), len(self.ends))
+        self.results = Results(
+            workdir / "metrics.zarr", dims, {"seed": self.plan.seeds, **self.plan.settings}, len(self.ends)
+        )
         boundaries = {int(end): task + 1 for task, end in enumerate(self.ends)}
         self.checkpoints = Checkpoints(workdir / "checkpoints", self.plan.config["checkpoint"]["keep"], boundaries)
         self.measuring = Measuring(job, workdir / "costs.json")
@@ -353,14 +355,9 @@ def _dims(job):
     """Name -> {dimension: labels} of every array of the results; shapes come from the programs themselves."""
     plan = job.plan
     segments = max(plan.lengths) // plan.segment_steps
-    clock = _clock(0, 0, 0)
-    # all are traced as they will be called, so that it need not be done again
-    states, memory = first_states(job)
-    job.programs.run_segment.trace(job.settings, states, job.data, clock)
-    if len(plan.lengths) > 1:
-        job.programs.advance.trace(job.settings, states, job.data, clock)
+    states, memory = _trace(job)
     for name in plan.every:
-        job.programs.measure.trace(job.settings, states, {name: memory[name]}, job.data, clock, (name,))
+        job.programs.measure.trace(job.settings, states, {name: memory[name]}, job.data, _clock(0, 0, 0), (name,))
     dims = online_dims(segments, plan.config["online"]["parts"])
     point = {path: float(values[0]) for path, values in plan.settings.items()}
     for name, diagnostic in plan.make(point).diagnostics.items():
@@ -369,14 +366,19 @@ def _dims(job):
     return {**dims, "diverged": {}}
 
 
+def _trace(job):
+    """`first_states`, once all of training is traced as it will be called, so that it need not be done again."""
+    states, memory = first_states(job)
+    job.programs.run_segment.trace(job.settings, states, job.data, _clock(0, 0, 0))
+    if len(job.plan.lengths) > 1:
+        job.programs.advance.trace(job.settings, states, job.data, _clock(0, 0, 0))
+    return states, memory
+
+
 def first_states(job):
     """Shapes of the first states of the runs, and of the diagnostics."""
     states = runs.placed(job.mesh, job.programs.init.trace(job.settings, job.keys, job.data).out_info)
     return states, runs.placed(job.mesh, job.programs.begin.trace(job.settings, states, job.data).out_info)
-
-
-def _coordinates(plan):
-    return {"seed": plan.seeds, **plan.settings}
 
 
 def remembered(workdir):

@@ -57,7 +57,10 @@ def test_every_preset_and_variant_builds(path):
             plan = build(cli.override(config, overrides), spec)
             assert len(plan.lengths) == plan.config["tasks"]
             point = {setting: float(values[0]) for setting, values in plan.settings.items()}
-            for name in plan.every:  # as on one accelerator, which would train all runs together
+            for name, every in plan.every.items():
+                compares = name in ("overlap", "shift") and preset != "smoke"  # with the measurement before
+                assert len(plan.lengths) // every >= 1 + compares, (overrides, name)
+                # as on one accelerator, which would train all runs together
                 sweep.as_many_as_fit(lambda n: plan.make(point, n).diagnostics[name], len(plan.seeds))  # noqa: B023
     with pytest.raises(ValueError, match="smoke"):
         source.get_config("lapptop")
