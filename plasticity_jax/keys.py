@@ -5,10 +5,11 @@ that is why the task sequence and the initial weights of a seed are the same in 
 """
 
 import enum
+import zlib
 
 import jax
 
-__all__ = ["IMPLEMENTATION", "Purpose", "for_seeds", "for_step"]
+__all__ = ["IMPLEMENTATION", "Purpose", "for_seeds", "for_step", "named"]
 
 # Pinned, because the ambient default has changed results for the same seed elsewhere (peers: asi PR 2907).
 IMPLEMENTATION = "threefry2x32"
@@ -45,6 +46,11 @@ def for_step(key, purpose, step=0):
       [] typed key.
     """
     return jax.random.fold_in(jax.random.fold_in(key, int(purpose)), step)
+
+
+def named(key, name):
+    """The key of one of several parts, by its name and not by its place: adding another leaves its draws alone."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def for_seeds(seeds):

@@ -4,13 +4,12 @@
 which is the same for all runs and never batched, it stays a branch. Events that differ by run go through `when_any`.
 """
 
-import zlib
-
 import jax
 import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.base import Intervention
+from plasticity_jax.keys import named
 
 __all__ = ["at_boundary", "chain", "every", "when", "when_any"]
 
@@ -103,29 +102,29 @@ def chain(**parts):
     0.0
     """
 
-    def named(key):  # by name and not by position: adding a method leaves the draws of the others alone
-        return [(name, part, jax.random.fold_in(key, zlib.crc32(name.encode()))) for name, part in parts.items()]
+    def each(key):
+        return [(name, part, named(key, name)) for name, part in parts.items()]
 
     def init(key, learner, snapshot):
         states = {}
-        for name, part, part_key in named(key):
+        for name, part, part_key in each(key):
             states[name], learner = part.init(part_key, learner, snapshot)
         return states, learner
 
     def loss(key, states, params, snapshot):
         if not parts:
             return 0.0
-        return sum(part.loss(k, states[name], params, snapshot) for name, part, k in named(key))
+        return sum(part.loss(k, states[name], params, snapshot) for name, part, k in each(key))
 
     def gradients(key, states, gradients, learner, snapshot):
-        for name, part, part_key in named(key) if parts else ():
+        for name, part, part_key in each(key) if parts else ():
             gradients = part.gradients(part_key, states[name], gradients, learner, snapshot)
         return gradients
 
     def walk(hook):
         def rewrite(key, states, learner, snapshot):
             new = {}
-            for name, part, part_key in named(key) if parts else ():
+            for name, part, part_key in each(key) if parts else ():
                 new[name], learner = getattr(part, hook)(part_key, states[name], learner, snapshot)
             return new, learner
 

@@ -7,7 +7,6 @@ all runs stays in one buffer that each block updates in place.
 
 import contextlib
 import functools
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from plasticity_jax.base import Clock, DoesNotFit, Programs
-from plasticity_jax.keys import Purpose, for_step
+from plasticity_jax.keys import Purpose, for_step, named
 
 __all__ = ["as_many_as_fit", "batch_size", "place", "placed", "programs", "replicate", "runs_mesh"]
 
@@ -82,7 +81,7 @@ def programs(make, mesh, runs_per_batch=1):
             snapshot = experiment.trainer.snapshot(state, data, _start())
             key, memory = for_step(state.key, Purpose.DIAGNOSTIC_INIT), {}
             for name, diagnostic in experiment.diagnostics.items():
-                memory[name] = diagnostic.init(_named(key, name), state.learner, snapshot)
+                memory[name] = diagnostic.init(named(key, name), state.learner, snapshot)
             return (), memory
 
         return over_fitting(one)(settings, (), states, data)[1]
@@ -110,7 +109,7 @@ def programs(make, mesh, runs_per_batch=1):
             key, metrics = for_step(state.key, Purpose.DIAGNOSTIC, clock.step), {}
             for name in names:
                 apply = experiment.diagnostics[name].apply
-                memory[name], found = apply(_named(key, name), memory[name], state.learner, snapshot)
+                memory[name], found = apply(named(key, name), memory[name], state.learner, snapshot)
                 metrics |= found
             return memory, metrics
 
@@ -151,11 +150,6 @@ def as_many_as_fit(attempt, most):
             with contextlib.suppress(DoesNotFit):
                 return attempt(n)
     return attempt(1)
-
-
-def _named(key, name):
-    """The key of one diagnostic: by name, so that adding another leaves its draws alone."""
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def _start():

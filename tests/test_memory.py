@@ -11,9 +11,9 @@ from plasticity_jax.host import data
 from plasticity_jax.keys import for_seeds
 
 MEMORY_GB = 0.01  # the activations of 512 inputs, 12 MB, count four times: they are taken in parts
-# Estimates count what is largest: copies of activations, or vectors like the parameters, not both at once, nor what the
-# compiler keeps beside them. The spectrum and the landscape hold both, each up to memory_gb, and come closest.
-FACTOR = 3
+# Estimates count what is largest: copies of activations, or vectors like the parameters. What the compiler keeps beside
+# them is most for the spectrum and the landscape, 1.5 times memory_gb.
+FACTOR = 2
 PROBE = {"targets": 2, "steps": 2, "inputs": 512, "batch": 64}
 SETTINGS = {
     "gradient_covariance": {"examples": 64},

@@ -9,7 +9,7 @@ from plasticity_jax.run import load_data, run, sweep
 
 BAD = {
     "data.foo": ({"data": {"foo": 3}}, "synthetic has no option 'foo'"),
-    "data.imges": ({"data": {"imges": 3}}, "did you mean 'images'"),
+    "data.imges": ({"data": {"imges": 3}}, "Did you mean 'images'"),
     "data.name": ({"data": {"name": "mnsit"}}, "data.name='mnsit' is unknown. Did you mean 'mnist'"),
     "data.dir": ({"data": {"dir": 3}}, "data.dir=3"),
     "data": ({"data": "mnist"}, "data='mnist', but it must be a block"),

@@ -58,13 +58,13 @@ def landscape(
     if points % 2 == 0:
         raise ValueError(f"landscape.points={points}, but it must be odd, so that distance 0 is one of them.")
     params = jax.eval_shape(lambda: network.init(jax.random.key(0))).params
-    require_memory("landscape.directions", 3 * (2 * directions + 20), params, memory_gb)
+    left_gb = require_memory("landscape.directions", 3 * (2 * directions + 20), params, memory_gb)
     distances = tuple(np.linspace(-radius, radius, points).round(9).tolist())
 
     def apply(key, state, learner, snapshot):
         params, batch = learner.variables.params, first(snapshot.batch, inputs)
         loss = task_loss(network, objective, learner, batch, key)
-        at_once = fitting(snapshot.outputs, memory_gb)
+        at_once = fitting(snapshot.outputs, left_gb)
         gradient = average(lambda part, start: jax.grad(loss)(params, part), batch, at_once)
         curved = hessian(loss, params, batch, at_once)
         found = eigenpairs(curved, directions, tol=TOLERANCE, key=key, ncv=2 * directions + 20, multiplicity=False)

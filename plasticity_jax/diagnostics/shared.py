@@ -137,7 +137,10 @@ def task_loss(network, objective, learner, batch, key):
 
 
 def require_memory(name, vectors, params, memory_gb):
-    """Raise DoesNotFit where so many vectors like the parameters exceed memory_gb: they cannot be cut in parts."""
+    """Gigabytes that so many vectors like the parameters leave for activations, a quarter of memory_gb at least.
+
+    Vectors cannot be cut in parts: DoesNotFit where they alone exceed memory_gb.
+    """
     parameters = tree.size(params)
     needed = 4e-9 * vectors * parameters
     if needed > memory_gb:
@@ -145,6 +148,7 @@ def require_memory(name, vectors, params, memory_gb):
             f"{name} takes {vectors} vectors of {parameters:,} parameters, {needed:.2g} GB, but memory_gb="
             f"{memory_gb:.3g}: raise it, or take less."
         )
+    return max(memory_gb - needed, memory_gb / 4)
 
 
 def over_inputs(network, memory_gb, key, learner, snapshot):

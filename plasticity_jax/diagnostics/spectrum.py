@@ -44,11 +44,11 @@ def spectrum(network, objective, memory_gb, steps: int = 64, probes: int = 4, in
     check.at_least("microbatch", microbatch, 0)
     params = jax.eval_shape(lambda: network.init(jax.random.key(0))).params
     steps = min(steps, tree.size(params))
-    require_memory("spectrum.steps", steps, params, memory_gb)
+    left_gb = require_memory("spectrum.steps", steps, params, memory_gb)
 
     def apply(key, state, learner, snapshot):
         batch = first(snapshot.batch, inputs)
-        at_once = microbatch or fitting(snapshot.outputs, memory_gb)
+        at_once = microbatch or fitting(snapshot.outputs, left_gb)
         loss = task_loss(network, objective, learner, batch, key)
         s = slq(hessian(loss, learner.variables.params, batch, at_once), steps, probes, key=key)
         found = summary(s)

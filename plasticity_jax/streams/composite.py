@@ -4,11 +4,9 @@ Letters: n images of the run, B examples of a batch.
 """
 
 import inspect
-import zlib
-
-import jax
 
 from plasticity_jax import check
+from plasticity_jax.keys import named
 from plasticity_jax.streams.images import Change, image_stream
 from plasticity_jax.streams.input_drift import drift
 from plasticity_jax.streams.label_permutation import permute_labels
@@ -82,10 +80,10 @@ def compose(spec, steps, changes):
             raise ValueError(f"changes.{name} makes values of labels, so it must be the last by name, after {last!r}.")
 
     def init(key, y):
-        return {name: part.init(_named(key, name), y) for name, part in parts.items()}
+        return {name: part.init(named(key, name), y) for name, part in parts.items()}
 
     def advance(key, state):
-        return {name: part.advance(_named(key, name), state[name]) for name, part in parts.items()}
+        return {name: part.advance(named(key, name), state[name]) for name, part in parts.items()}
 
     def apply(state, x, y, index, step):
         for name, part in parts.items():
@@ -112,7 +110,3 @@ def _part(name, block, offered):
         if kind_of in (bool, str) and not isinstance(value, kind_of):  # numbers are checked by the change
             raise ValueError(f"changes.{name}.{key}={value!r}, but it must be of type {kind_of.__name__}.")
     return CHANGES[kind](**{key: value for key, value in offered.items() if key in parameters}, **settings)
-
-
-def _named(key, name):
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
