@@ -42,6 +42,8 @@ def draw(groups, classes=None):
     style.share(axes[0])
     caption = f"Learning inside tasks: online {kind}, each example before the update that it causes, in "
     caption += f"task{'s' if len(tasks) > 1 else ''} {', '.join(str(task + 1) for task in tasks)}."
+    if len({group.tasks for _, group, _ in lines}) > 1:
+        caption += " Variants have different tasks here, whose segments need not be equally long."
     return drawing.finished("learning_curves", figure, caption, curves, [group for _, group, _ in lines])
 
 

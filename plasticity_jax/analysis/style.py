@@ -59,9 +59,7 @@ def line(axes, i, x, interval, label):
     start = (i * every // 3) % every if len(x) > 8 else 0
     style = {"color": colour, "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
     axes.plot(x, interval.mean, label=label, markevery=(start, every), zorder=3, **style)
-    axes.fill_between(x, interval.low, interval.high, color=colour, alpha=0.18, linewidth=0, zorder=2)
-    if len(x) == 1:  # a band of one point has no width
-        axes.vlines(x, interval.low, interval.high, color=colour, alpha=0.5, linewidth=3, zorder=2)
+    _band(axes, x, interval.low, interval.high, colour, 0.18)
 
 
 def spread(axes, i, x, middle, bands):
@@ -69,7 +67,7 @@ def spread(axes, i, x, middle, bands):
     colour = COLOURS[i % len(COLOURS)]
     axes.plot(x, middle, color=colour, marker=MARKERS[i % len(MARKERS)], markevery=max(1, len(x) // 8), zorder=3)
     for low, high, opacity in bands:
-        axes.fill_between(x, low, high, color=colour, alpha=opacity, linewidth=0, zorder=2)
+        _band(axes, x, low, high, colour, opacity)
 
 
 def count(axes, last, label):
@@ -114,6 +112,13 @@ def png(figure):
 def svg(figure):
     """The figure as SVG; equal figures give equal bytes."""
     return _saved(figure, "svg", metadata={"Date": None})
+
+
+def _band(axes, x, low, high, colour, opacity):
+    """A band, and where it has one point, and so no width, a bar."""
+    axes.fill_between(x, low, high, color=colour, alpha=opacity, linewidth=0, zorder=2)
+    if len(x) == 1:
+        axes.vlines(x, low, high, color=colour, alpha=3 * opacity, linewidth=3, zorder=2)
 
 
 def _saved(figure, kind, **options):

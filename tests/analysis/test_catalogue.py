@@ -112,10 +112,13 @@ def test_quantiles_of_units_are_a_line_between_two_bands(tmp_path):
 
 
 def test_a_single_measurement_shows_its_interval_and_the_axis_all_tasks(tmp_path):
-    dataset = metrics(0.1, small=True)
+    dataset = _deep(1)
     dataset["sharpness"] = dataset["final_accuracy"].where(dataset["task"] == 5)
+    dataset["preactivation_mean"] = dataset["preactivation_mean"].where(dataset["task"] == 5)
     write_variant(tmp_path / "a", dataset)
-    (axes,) = next(d for d in _drawn(tmp_path) if d.name == "curvature").figure.axes
-    values, ends = dataset["sharpness"][:, 5], axes.collections[1].get_segments()[0][:, 1]
-    assert values.min() < ends[0] < values.mean() < ends[1] < values.max()
+    drawn = {d.name: d.figure.axes[0] for d in _drawn(tmp_path)}
+    axes, bars = drawn["curvature"], drawn["preactivation_mean"].collections[1::2]
+    np.testing.assert_allclose([bar.get_segments()[0][:, 1] for bar in bars], [[5.5, 14.5], [7.5, 12.5]], rtol=1e-5)
+    low, high = axes.collections[1].get_segments()[0][:, 1]
+    assert low < float(dataset["sharpness"][:, 5].mean()) < high
     assert axes.get_xlim()[0] < 1 and axes.get_xlim()[1] > 6

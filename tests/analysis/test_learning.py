@@ -58,4 +58,6 @@ def test_single_points_are_no_figure(tmp_path):
 def test_a_variant_of_fewer_tasks_stands_where_it_has_them(tmp_path):
     write_variant(tmp_path / "a", _with_parts(1))
     write_variant(tmp_path / "b", _with_parts(1).isel(task=slice(0, 1)))
-    assert [len(axes.lines) for axes in _drawn(tmp_path).figure.axes] == [3, 2, 2]  # with chance
+    drawn = _drawn(tmp_path)
+    assert [len(axes.lines) for axes in drawn.figure.axes] == [3, 2, 2]  # with chance
+    assert "need not be equally long" in drawn.caption
