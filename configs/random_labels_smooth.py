@@ -45,8 +45,8 @@ The probe of `:laptop` (3 targets, 500 steps of batch 16) says the opposite, and
 networks reach 0.436 in it where the best constant has 0.500, and a network with large outputs, which `smooth` has
 (squared error 28 before the fit), is not back yet. The checkpoints, measured again by `plasticity_jax.remeasure` with
 5,000 steps of batch 64, agree with the accuracies: there fresh networks reach 0.006, `smooth` 0.210 ± 0.049, and
-`abrupt` stays at 0.500, the best constant. The lines cross after some 1,500 steps: take the 2,000 of the paper, or
-more, where it matters.
+`abrupt` stays at 0.500, the best constant. The lines cross between 1,000 and 1,500 of these steps: take the 2,000 of
+the paper, or more, where it matters.
 """
 
 from ml_collections import ConfigDict
