@@ -21,6 +21,7 @@ from plasticity_jax.host.checkpoint import Checkpoints, parse_keep
 from plasticity_jax.host.interrupts import interrupts
 from plasticity_jax.host.progress import Progress
 from plasticity_jax.host.results import Results
+from plasticity_jax.host.status import Status
 from plasticity_jax.keys import for_seeds
 from plasticity_jax.measuring import Measuring
 from plasticity_jax.online import online_dims
@@ -56,9 +57,9 @@ def run(config, workdir, name=None, progress_stream=None):
       ValueError: a bad configuration, missing or damaged data, a folder of other results or in use. Nothing was
         compiled or written then, but for the lock of a folder in use.
     """
-    plan, arrays = _understood(config)
+    workdir, (plan, arrays) = pathlib.Path(workdir), _understood(config)
     with interrupts() as asked_to_stop:
-        return _run(plan, arrays, pathlib.Path(workdir), name, progress_stream, asked_to_stop)
+        return _run(plan, lambda: _traced(plan, arrays, workdir), workdir, name, progress_stream, asked_to_stop)
 
 
 def sweep(variants, workdir):
@@ -73,13 +74,17 @@ def sweep(variants, workdir):
     Returns:
       "done", or "preempted" where a signal came.
     """
-    workdir, load, plans = pathlib.Path(workdir), _keeping(load_data), {}
+    workdir, load, plans, first = pathlib.Path(workdir), _keeping(load_data), {}, {}
     for name, config in variants.items():
         plan, arrays = _understood(config, load)
         plans[name] = plan
         folder.check_configuration(workdir / name, _identity(plan))
-        if not _Status(workdir / name, plan).is_done:
+        if _status(workdir / name, plan).is_done:
+            continue
+        if first:
             _trace(_one_run(plan, arrays))
+        else:  # as it will be run, so that it need not be traced twice
+            first[name] = _traced(plan, arrays, workdir / name)
     with folder.claim(workdir), folder.explained(workdir), interrupts() as asked_to_stop:
         known = (folder.read_json(workdir / "sweep.json") or {"variants": []})["variants"]
         names = [*known, *(name for name in variants if name not in known)]
@@ -87,8 +92,9 @@ def sweep(variants, workdir):
         for name, config in variants.items():
             if asked_to_stop():
                 return "preempted"
-            arrays = load(config).arrays
-            if _run(plans[name], arrays, workdir / name, name, None, asked_to_stop) == "preempted":
+            arrays, place = load(config).arrays, workdir / name
+            traced = lambda: first.pop(name, None) or _traced(plans[name], arrays, place)  # noqa: B023, E731
+            if _run(plans[name], traced, place, name, None, asked_to_stop) == "preempted":
                 return "preempted"
     return "done"
 
@@ -139,16 +145,25 @@ def _identity(plan):
     return {"hash": config_hash(plan.config), "config": plan.config}
 
 
-def _run(plan, arrays, workdir, name, progress_stream, asked_to_stop):
+def _status(workdir, plan):
+    return Status(workdir, len(plan.lengths), len(plan.seeds))
+
+
+def _traced(plan, arrays, workdir):
+    """(job, dimensions of its results), once its programs are traced: what is wrong with them shows before all else."""
+    job = prepare(plan, arrays, remembered(workdir))
+    return job, _dims(job)
+
+
+def _run(plan, traced, workdir, name, progress_stream, asked_to_stop):
     """What `run` does with a configuration that is understood."""
     folder.check_configuration(workdir, _identity(plan))
-    if _Status(workdir, plan).is_done:
+    if _status(workdir, plan).is_done:
         return "done"
-    job = prepare(plan, arrays, remembered(workdir))
-    dims = _dims(job)  # traces the programs: what is wrong with them shows before anything is written
+    job, dims = traced()
     with folder.claim(workdir):
         folder.same_configuration(workdir, _identity(plan))
-        status = _Status(workdir, plan)
+        status = _status(workdir, plan)
         try:
             with folder.explained(workdir), contextlib.closing(_Session(job, dims, workdir, status)) as session:
                 if not session.is_done:
@@ -317,24 +332,6 @@ class _Session:
     def close(self):
         self.close_log()
         self.checkpoints.close()
-
-
-class _Status:
-    """status.json: how far a run is, for people and schedulers that look from outside."""
-
-    def __init__(self, workdir, plan):
-        self._path, self._begun = workdir / "status.json", time.monotonic()
-        before = folder.read_json(self._path) or {}
-        self.is_done, self.task = before.get("state") == "done", before.get("task", 0)
-        self._before_s = before.get("seconds", 0.0)
-        self._content = {"task": before.get("task", 0), "tasks": len(plan.lengths), "runs": len(plan.seeds)}
-        self._content["diverged"] = before.get("diverged", [])
-
-    def write(self, state, **changes):
-        """Replace status.json."""
-        seconds = round(self._before_s + time.monotonic() - self._begun, 1)
-        self._content |= changes
-        folder.write_json(self._path, {"state": state, "seconds": seconds, **self._content})
 
 
 def _mean(*segments):
