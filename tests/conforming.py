@@ -46,6 +46,8 @@ def survives_a_checkpoint(tmp_path, tree):
 
 def keeps_structure(old, new):
     chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
+    weak = [[jax.typeof(leaf).weak_type for leaf in jax.tree.leaves(tree)] for tree in (old, new)]
+    assert weak[0] == weak[1]  # else a second program is traced
     assert jax.tree.structure(old) == jax.tree.structure(new)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
+from plasticity_jax.diagnostics.shared import unknown
 from plasticity_jax.learn import accuracy
 from plasticity_jax.parts import evaluated
 
@@ -55,11 +56,11 @@ def forgetting(network, objective, horizon, memory_gb, groups: int = 0):
         return jax.vmap(lambda g: accuracy(scores, {**test, "weight": test["weight"] * (test["task"] == g)}))(tasks)
 
     def init(key, learner, snapshot):
-        return {"best": jnp.full(len(tasks), jnp.nan), "learned": jnp.full(len(tasks), jnp.nan)}
+        return {"best": unknown(len(tasks)), "learned": unknown(len(tasks))}
 
     def apply(key, state, learner, snapshot):
         test, task = snapshot.batch["test"], snapshot.clock.task
-        now = accuracies(key, learner, test) if "task" in test else jnp.full(len(tasks), jnp.nan)
+        now = accuracies(key, learner, test) if "task" in test else unknown(len(tasks))
         earlier = (tasks < task) & ~jnp.isnan(state["best"]) & ~jnp.isnan(now)
         metrics = {
             "accuracy_by_task": now,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from plasticity_jax import check
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack, unknown
 from plasticity_jax.diagnostics.units import dormant, places_of, rows_of
 
 __all__ = ["overlap"]
@@ -47,13 +47,16 @@ def overlap(network, memory_gb, tau: float = 0.025):
         return places_of(h, counted), jnp.sum(jnp.abs(h), 0)
 
     def init(key, learner, snapshot):
-        return {layer: jnp.full(snapshot.outputs.preacts[layer].shape[-1], jnp.nan) for layer in layers}
+        return {layer: unknown(snapshot.outputs.preacts[layer].shape[-1]) for layer in layers}
 
     def apply(key, state, learner, snapshot):
         total = over_inputs(network, memory_gb, key, learner, snapshot)
         counts = total(lambda outputs, weight, start: {layer: count(outputs, weight, layer) for layer in layers})
         # [U] 1 or 0, or NaN
-        now = {name: jnp.where(places > 0, dormant(size, tau), jnp.nan) for name, (places, size) in counts.items()}
+        now = {
+            name: jnp.where(places > 0, dormant(size, tau).astype(jnp.float32), jnp.nan)
+            for name, (places, size) in counts.items()
+        }
         shares = [jnp.sum(state[layer] * now[layer]) / jnp.sum(state[layer]) for layer in layers]
         return now, {"dormant_overlap": stack(shares)}
 

@@ -27,6 +27,7 @@ __all__ = [
     "stateless",
     "task_loss",
     "to_float32",
+    "unknown",
     "weight_layers",
 ]
 
@@ -93,6 +94,11 @@ def row_weights(weight, values):
 def stateless(apply, dims):
     """A Diagnostic that keeps nothing between two measurements."""
     return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
+
+
+def unknown(count):
+    """[count] float32 NaN; of a fixed type, so that a program traced with them serves what replaces them."""
+    return jnp.full(count, jnp.nan, jnp.float32)
 
 
 def stack(values):

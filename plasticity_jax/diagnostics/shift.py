@@ -6,7 +6,7 @@ Letters: L layers, U units, Q quantiles.
 import jax.numpy as jnp
 
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack
+from plasticity_jax.diagnostics.shared import hidden_layers, over_inputs, stack, unknown
 from plasticity_jax.diagnostics.units import mean_and_deviation, rows_of
 
 __all__ = ["shift"]
@@ -49,7 +49,7 @@ def shift(network, memory_gb):
         return rows_of(outputs.preacts[layer], weight, outputs.preacts[layer].shape[-1])
 
     def init(key, learner, snapshot):
-        return {layer: (jnp.full(snapshot.outputs.preacts[layer].shape[-1], jnp.nan),) * 2 for layer in layers}
+        return {layer: (unknown(snapshot.outputs.preacts[layer].shape[-1]),) * 2 for layer in layers}
 
     def apply(key, state, learner, snapshot):
         now = mean_and_deviation(over_inputs(network, memory_gb, key, learner, snapshot), rows, layers)
