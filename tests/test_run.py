@@ -108,6 +108,7 @@ def test_stopped_and_resumed(undisturbed, tmp_path, segments, tasks, monkeypatch
             advanced.append(int(clock.task))
             return job.programs.advance(settings, states, data, clock)
 
+        advance.trace = job.programs.advance.trace
         return job._replace(programs=job.programs._replace(advance=advance))
 
     monkeypatch.setattr(main, "prepare", prepare)

@@ -13,7 +13,7 @@ from plasticity_jax.run import run
 EVERYTHING = {  # classes that come one after another, the best network of each task kept, all that has a state measured
     **CONFIG,
     "stream": {
-        **{"name": "class_incremental", "classes_per_task": 1, "validation": 2, "epochs": 5, "augment": False},
+        **{"name": "class_incremental", "classes_per_task": 1, "validation": 2, "epochs": 10, "augment": False},
         **{"batch": 8, "order": "shuffled"},
     },
     "segment_steps": 5,
