@@ -92,9 +92,10 @@ def sweep(variants, workdir):
         for name, config in variants.items():
             if asked_to_stop():
                 return "preempted"
-            arrays, place = load(config).arrays, workdir / name
-            traced = lambda: first.pop(name, None) or _traced(plans[name], arrays, place)  # noqa: B023, E731
-            if _run(plans[name], traced, place, name, None, asked_to_stop) == "preempted":
+            place, plan = workdir / name, plans[name]
+            anew = functools.partial(_traced, plan, load(config).arrays, place)
+            traced = functools.partial(first.pop, name) if name in first else anew
+            if _run(plan, traced, place, name, None, asked_to_stop) == "preempted":
                 return "preempted"
     return "done"
 

@@ -77,6 +77,9 @@ def class_incremental(
     def growth(task):
         return task + 1 if cumulative else 1
 
+    def examples(task):
+        return new * growth(task)
+
     def length(task):
         subsets.within_classes(task, span(task, "test")[1], classes)
         return steps or epochs * growth(task) * -(-new // batch)
@@ -96,7 +99,6 @@ def class_incremental(
         parts={split: (share.part, most(split, share)) for split, share in splits.items()},
     )
     change = augmented if augment else None
-    examples = lambda task: new * growth(task)  # noqa: E731
     stream = subsets.subset_stream(spec, kind, length, examples, batch, order, mean, std, evaluation, augment=change)
     if augment and min(spec["train"]["x"].shape[1:3]) <= PAD:
         raise ValueError(

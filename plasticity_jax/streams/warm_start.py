@@ -77,6 +77,9 @@ def warm_start(
     def _stage_bounds(total):
         return jnp.array([total * stage // stages for stage in range(stages + 1)], jnp.int32)
 
+    def advance(key, own, groups, task, data):
+        return own, groups
+
     def span(task, split):
         return 0, stages if split == "test" else jnp.minimum(task + 1, stages)
 
@@ -92,6 +95,5 @@ def warm_start(
         return steps or epochs * min(task + 1, stages) * -(-images // (stages * batch))
 
     parts = {"train": ("train", images), "test": ("test", tests)}
-    keep = lambda key, own, groups, task, data: (own, groups)  # noqa: E731
-    kind = subsets.Subsets(init, keep, span, label, parts)
+    kind = subsets.Subsets(init, advance, span, label, parts)
     return subsets.subset_stream(spec, kind, length, examples, batch, order, mean, std, evaluation)
