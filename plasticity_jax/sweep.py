@@ -65,7 +65,6 @@ def programs(make, mesh, runs_per_batch=1):
       function TrainState -> TrainState that says whose learner is measured; both are static.
     """
     over = functools.partial(_over_runs, mesh=mesh, runs_per_batch=runs_per_batch)
-    over_fitting = functools.partial(over, may_shrink=True)
 
     @jax.jit
     def init(settings, keys, data):
@@ -73,18 +72,6 @@ def programs(make, mesh, runs_per_batch=1):
             return (), make(settings, at_once).trainer.init(key, data)
 
         return over(one)(settings, (), keys, data)[1]
-
-    @jax.jit
-    def begin(settings, states, data):
-        def one(at_once, settings, _, state, data):
-            experiment = make(settings, at_once)
-            snapshot = experiment.trainer.snapshot(state, data, _start())
-            key, memory = for_step(state.key, Purpose.DIAGNOSTIC_INIT), {}
-            for name, diagnostic in experiment.diagnostics.items():
-                memory[name] = diagnostic.init(named(key, name), state.learner, snapshot)
-            return (), memory
-
-        return over_fitting(one)(settings, (), states, data)[1]
 
     @functools.partial(jax.jit, donate_argnums=1)
     def advance(settings, states, data, clock):
@@ -100,22 +87,48 @@ def programs(make, mesh, runs_per_batch=1):
 
         return over(one)(settings, states, (), data, clock)
 
+    begin, measure = _measuring(make, functools.partial(over, may_shrink=True))
+    return Programs(init, begin, advance, run_segment, measure)
+
+
+def _measuring(make, over):
+    """`begin` and `measure` of `programs`."""
+
+    @functools.partial(jax.jit, static_argnums=(0, 5))  # a program within theirs: it is traced once for all diagnostics
+    def seen(at_once, settings, state, data, clock, subject):
+        trainer = make(settings, at_once).trainer
+        state = subject(trainer.finish(state))
+        return state, trainer.snapshot(state, data, clock)
+
+    @jax.jit
+    def begin(settings, states, data):
+        def one(at_once, settings, _, state, data):
+            state, snapshot = seen(at_once, settings, state, data, _start(), _itself)
+            key, memory = for_step(state.key, Purpose.DIAGNOSTIC_INIT), {}
+            for name, diagnostic in make(settings, at_once).diagnostics.items():
+                memory[name] = diagnostic.init(named(key, name), state.learner, snapshot)
+            return (), memory
+
+        return over(one)(settings, (), states, data)[1]
+
     @functools.partial(jax.jit, static_argnums=(5, 6))
-    def measure(settings, states, diagnostics, data, clock, names, subject=lambda state: state):
+    def measure(settings, states, diagnostics, data, clock, names, subject=_itself):
         def one(at_once, settings, memory, state, data, clock):
-            experiment = make(settings, at_once)
-            state = subject(experiment.trainer.finish(state))
-            snapshot = experiment.trainer.snapshot(state, data, clock)
+            state, snapshot = seen(at_once, settings, state, data, clock, subject)
             key, metrics = for_step(state.key, Purpose.DIAGNOSTIC, clock.step), {}
             for name in names:
-                apply = experiment.diagnostics[name].apply
+                apply = make(settings, at_once).diagnostics[name].apply
                 memory[name], found = apply(named(key, name), memory[name], state.learner, snapshot)
                 metrics |= found
             return memory, metrics
 
-        return over_fitting(one)(settings, diagnostics, states, data, clock)
+        return over(one)(settings, diagnostics, states, data, clock)
 
-    return Programs(init, begin, advance, run_segment, measure)
+    return begin, measure
+
+
+def _itself(state):
+    return state
 
 
 def batch_size(wanted, runs, mesh, bytes_per_run):

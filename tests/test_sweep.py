@@ -133,6 +133,27 @@ def test_one_program_of_each_serves_all_tasks():
     assert len(traces) == 3  # init, advance, run_segment
 
 
+def test_all_diagnostics_share_one_trace_of_the_snapshot():
+    traces = []
+
+    def counted(settings, at_once):
+        experiment = make(settings, at_once)
+        trainer, diagnostic = experiment.trainer, experiment.diagnostics["performance"]
+
+        def snapshot(*args):
+            traces.append(1)
+            return trainer.snapshot(*args)
+
+        return Experiment(trainer._replace(snapshot=snapshot), {"a": diagnostic, "b": diagnostic})
+
+    programs, keys = sweep.programs(counted, sweep.runs_mesh(3, 1), 3), for_seeds(range(3))
+    states = jax.eval_shape(programs.init, {}, keys, arrays())
+    memory = jax.eval_shape(programs.begin, {}, states, arrays())
+    for name in memory:
+        jax.eval_shape(programs.measure, {}, states, {name: memory[name]}, arrays(), clock(), (name,))
+    assert len(traces) == 1
+
+
 def test_a_setting_of_the_grid_acts_on_its_run():
     measured = run_programs(3, 1, 1, rate=True)[2]
     plain = run_programs(4, 2, 1)[2]

@@ -66,34 +66,7 @@ def fitted_copies(name, network, objective, optimizer, intervention, memory_gb, 
       Copies. Both functions raise DoesNotFit, while they are traced, where one training step exceeds memory_gb.
     """
     check.fixed("memory_gb", memory_gb)
-    without_dropout = network._replace(apply=lambda key, *rest: network.apply(None, *rest))
-    learning = learn(without_dropout, objective, optimizer, Intervention(gradients=intervention.gradients))
-
-    def fit(key, order, target, data, learner, snapshot):
-        """{name: [M]}."""
-
-        def outputs_of(learner):
-            return exactly(network, learner.variables, data["x"], memory_gb / size.targets)
-
-        def step(carry, now):
-            i, rows = now
-            clock = Clock(i, jnp.int32(0), jnp.int32(0))
-            seen = Snapshot(clock, snapshot.initial, jax.tree.map(lambda a: a[rows], data))
-            _, new, _ = learning.step(key, snapshot.interventions, tree.unravel(carry, learner), seen)
-            return tree.ravel(new), None
-
-        def stretch(carry, steps):
-            carry, _ = jax.lax.scan(step, carry, steps)
-            return carry, measure(outputs_of(tree.unravel(carry, learner)), data)
-
-        before = outputs_of(learner)
-        data = {**data, "y": wanted(target, before, data["weight"])}
-        # vectors are carried from step to step, as in train.py
-        stretches = jax.tree.map(
-            lambda a: a.reshape(size.points - 1, -1, *a.shape[1:]), (jnp.arange(size.steps), order)
-        )
-        _, later = jax.lax.scan(stretch, tree.ravel(learner), stretches)
-        return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), measure(before, data), later)
+    fit = _fit(network, objective, optimizer, intervention, memory_gb, size, wanted, measure)
 
     def over_targets(fit_one, state, learner):
         """fit_one(key, order, target) for each target, in the same order of examples: {name: [T, M]}."""
@@ -134,6 +107,38 @@ def fitted_copies(name, network, objective, optimizer, intervention, memory_gb, 
         return {"": jax.tree.map(lambda a: a[0], curves), "_carried": jax.tree.map(lambda a: a[1], curves)}
 
     return Copies(init, apply)
+
+
+def _fit(network, objective, optimizer, intervention, memory_gb, size, wanted, measure):
+    """(key, order, target, data, learner, snapshot) -> {name: [M]}: one copy, fitted to one target."""
+    without_dropout = network._replace(apply=lambda key, *rest: network.apply(None, *rest))
+    learning = learn(without_dropout, objective, optimizer, Intervention(gradients=intervention.gradients))
+
+    def fit(key, order, target, data, learner, snapshot):
+        def outputs_of(learner):
+            return exactly(network, learner.variables, data["x"], memory_gb / size.targets)
+
+        def step(carry, now):
+            i, rows = now
+            clock = Clock(i, jnp.int32(0), jnp.int32(0))
+            seen = Snapshot(clock, snapshot.initial, jax.tree.map(lambda a: a[rows], data))
+            _, new, _ = learning.step(key, snapshot.interventions, tree.unravel(carry, learner), seen)
+            return tree.ravel(new), None
+
+        def stretch(carry, steps):
+            carry, _ = jax.lax.scan(step, carry, steps)
+            return carry, measure(outputs_of(tree.unravel(carry, learner)), data)
+
+        before = outputs_of(learner)
+        data = {**data, "y": wanted(target, before, data["weight"])}
+        # vectors are carried from step to step, as in train.py
+        stretches = jax.tree.map(
+            lambda a: a.reshape(size.points - 1, -1, *a.shape[1:]), (jnp.arange(size.steps), order)
+        )
+        _, later = jax.lax.scan(stretch, tree.ravel(learner), stretches)
+        return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), measure(before, data), later)
+
+    return fit
 
 
 def exactly(network, variables, x, memory_gb):
