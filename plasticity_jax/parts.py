@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from plasticity_jax import tree
-from plasticity_jax.base import Outputs
+from plasticity_jax.base import DoesNotFit, Outputs
 
 __all__ = ["evaluated", "evaluation_gradient", "fitting", "split", "summed"]
 
@@ -18,6 +18,8 @@ COPIES = 4  # of what a network gives out: for a Hessian product values, tangent
 def fitting(outputs, memory_gb):
     """How many inputs may be processed at once: those whose activations fit in memory, about; an int, 1 or more.
 
+    DoesNotFit where not even those of one input do.
+
     Args:
       outputs: Outputs of some inputs, or their shapes: activations are counted four times.
       memory_gb: gigabytes for them.
@@ -26,7 +28,12 @@ def fitting(outputs, memory_gb):
     5
     """
     inputs = jax.tree.leaves(outputs)[0].shape[0]
-    return max(1, min(inputs, int(memory_gb * 1e9 * inputs / (COPIES * 4 * tree.size(outputs)))))
+    gb_each = 1e-9 * COPIES * 4 * tree.size(outputs) / inputs
+    if gb_each > memory_gb:
+        raise DoesNotFit(
+            f"The activations of one evaluation input take {gb_each:.2g} GB, but memory_gb={memory_gb:.3g}: raise it."
+        )
+    return min(inputs, int(memory_gb / gb_each))
 
 
 def split(batch, size):

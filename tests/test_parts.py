@@ -6,7 +6,7 @@ import optax
 import pytest
 import records
 
-from plasticity_jax.base import Intervention
+from plasticity_jax.base import DoesNotFit, Intervention
 from plasticity_jax.early_stopping import keep_best
 from plasticity_jax.parts import evaluated, fitting, summed
 from plasticity_jax.streams import STREAMS
@@ -53,7 +53,9 @@ def test_outputs_and_sums(net):
     whole = net.apply(None, variables, batch["x"], False)[0]
     parts = evaluated(net, None, variables, batch["x"], 5.5e-9 * _bytes_each(net))
     records.assert_close(parts.y, whole.y)
-    assert fitting(whole, 5.5e-9 * _bytes_each(net)) == 5 and fitting(whole, 1e-12) == 1 and fitting(whole, 1.0) == 12
+    assert fitting(whole, 5.5e-9 * _bytes_each(net)) == 5 and fitting(whole, 1.0) == 12
+    with pytest.raises(DoesNotFit, match="one evaluation input take .* but memory_gb=1e-12: raise it"):
+        fitting(whole, 1e-12)
     total = summed(lambda part: {"y": jnp.sum(part["y"]), "weight": jnp.sum(part["weight"])}, batch, 5)
     assert int(total["weight"]) == 12 and total["y"] >= jnp.sum(batch["y"])  # copies of the last row fill the last part
 
@@ -69,6 +71,6 @@ def test_early_stopping_scores_in_parts():
     def score(memory_gb):
         return keep_best(net, records.objective(), stream, memory_gb).score(state, data).best
 
-    whole, parts = score(1.0), score(1e-9)
+    whole, parts = score(1.0), score(1.5e-9 * _bytes_each(net))
     assert 0 < float(whole[0]) < 1
     records.assert_same(whole, parts)

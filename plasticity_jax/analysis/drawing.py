@@ -6,7 +6,7 @@ import numpy as np
 
 from plasticity_jax.analysis import statistics, style
 
-__all__ = ["Drawing", "finished", "line", "records"]
+__all__ = ["Drawing", "excluded", "finished", "line", "records"]
 
 
 class Drawing(NamedTuple):
@@ -52,5 +52,10 @@ def finished(name, figure, caption, curves, groups):
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     text = f"{caption} Lines: mean over {seeds} seed{'s' if counts[-1] > 1 else ''}; "
     text += "bands: pointwise 95% bootstrap intervals over seeds." if counts[-1] > 1 else "one seed gives no band."
-    excluded = sum(len(group.excluded) for group in groups)
-    return Drawing(name, figure, text + (f" Runs excluded: {excluded}." if excluded else ""), curves)
+    return Drawing(name, figure, text + excluded(groups), curves)
+
+
+def excluded(groups):
+    """The sentence of a caption on the runs that are left out of all means; "" where there are none."""
+    count = sum(len(group.excluded) for group in groups)
+    return f" Runs excluded: {count}." if count else ""

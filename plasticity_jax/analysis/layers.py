@@ -57,7 +57,7 @@ def draw(name, caption, metrics, groups, log_from):
         figure.colorbar(image, ax=panels[: len(found)].tolist(), label=metric.label, aspect=25, fraction=0.05)
     seeds = max((record["n"] for record in curves), default=0)
     caption += f" Colours: mean over {seeds} seed{'s' if seeds > 1 else ''}; intervals are in its table."
-    return drawing.Drawing(name, figure, caption, curves)
+    return drawing.Drawing(name, figure, caption + drawing.excluded(groups), curves)
 
 
 def _means(values, labels):

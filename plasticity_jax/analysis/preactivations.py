@@ -40,6 +40,7 @@ def draw(groups):
     caption = "Mean pre-activation of each unit at the end of each task. Lines: median over a layer's units; bands: "
     caption += "the middle 50% and 90% of them; each quantile is a mean over seeds."
     caption += f" Of {len(every)} layers {len(chosen)} are shown." if len(every) > len(chosen) else ""
+    caption += drawing.excluded([group for _, group, _ in found])
     return drawing.Drawing(NAME, figure, caption, curves)
 
 

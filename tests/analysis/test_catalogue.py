@@ -111,6 +111,15 @@ def test_quantiles_of_units_are_a_line_between_two_bands(tmp_path):
     assert len(drawing.curves) == 9 * 6 and drawing.curves[0]["quantile 0.95"] == pytest.approx(9.5)
 
 
+def test_all_captions_count_the_runs_that_are_left_out(tmp_path):
+    dataset = _deep(9)
+    dataset["diverged"][1, 3:] = 1
+    write_variant(tmp_path / "a", dataset, diverged=[1])
+    captions = {drawing.name: drawing.caption for drawing in _drawn(tmp_path)}
+    assert {"accuracy", "weights", "preactivation_mean"} <= set(captions)
+    assert all(caption.endswith(" Runs excluded: 1.") for caption in captions.values())
+
+
 def test_a_single_measurement_shows_its_interval_and_the_axis_all_tasks(tmp_path):
     dataset = _deep(1)
     dataset["sharpness"] = dataset["final_accuracy"].where(dataset["task"] == 5)
