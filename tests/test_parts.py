@@ -54,7 +54,7 @@ def test_outputs_and_sums(net):
     parts = evaluated(net, None, variables, batch["x"], 5.5e-9 * _bytes_each(net))
     records.assert_close(parts.y, whole.y)
     assert fitting(whole, 5.5e-9 * _bytes_each(net)) == 5 and fitting(whole, 1.0) == 12
-    with pytest.raises(DoesNotFit, match="one evaluation input take .* but memory_gb=1e-12: raise it"):
+    with pytest.raises(DoesNotFit, match=r"one evaluation input take .* but memory_gb=1e-12: raise it"):
         fitting(whole, 1e-12)
     total = summed(lambda part: {"y": jnp.sum(part["y"]), "weight": jnp.sum(part["weight"])}, batch, 5)
     assert int(total["weight"]) == 12 and total["y"] >= jnp.sum(batch["y"])  # copies of the last row fill the last part
