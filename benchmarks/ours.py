@@ -20,6 +20,7 @@ from unittest import mock
 
 import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 import timing
 
@@ -32,8 +33,11 @@ from plasticity_jax.host import environment
 from plasticity_jax.networks import layers
 from plasticity_jax.networks.convolution import LAYOUT
 from plasticity_jax.online import Online
+from plasticity_jax.online import online as watched
 
 __all__ = ["configuration", "diagnostics", "export", "memory", "online", "prepared", "speed"]
+
+COPIES = 20  # of all that is measured online, since one costs less than two programs differ by
 
 
 def configuration(
@@ -149,13 +153,37 @@ def diagnostics(config, repeats=5):
     }
 
 
-def online(config, turns=60):
-    """Seconds of a segment whose scan reports the loss alone, all online metrics, and online plasticity as well.
+def _copied(network, objective, segment_steps, **settings):
+    """`online.online`, and COPIES of it for outputs and inputs that differ a little, so that none can be left out."""
+    once = watched(network, objective, segment_steps, **settings)
+
+    def factors(seen):
+        return [1 + 1e-3 * seen * (i + 1) for i in range(COPIES)]
+
+    def step(snapshot):
+        outputs = snapshot.outputs
+        others = [snapshot._replace(outputs=outputs._replace(y=outputs.y * f)) for f in factors(snapshot.loss)]
+        return {**once.step(snapshot), "copies": [once.step(other) for other in others]}
+
+    def look(key, step, variables, batch, before):
+        batches = [batch, *({**batch, "x": batch["x"] * f} for f in factors(before))]
+        return jnp.stack([once.look(key, step, variables, batch, before) for batch in batches])
+
+    def segment(diverged, found, gained):
+        copies = found.pop("copies")
+        pairs = zip([found, *copies], gained.T, strict=True)
+        return jax.tree.map(lambda *a: jnp.stack(a).mean(0), *(once.segment(diverged, *pair) for pair in pairs))
+
+    return Online(once.stretch, step, look, segment)
+
+
+def online(config, turns=40):
+    """Seconds of a segment whose scan reports the loss alone, all online metrics, and these with COPIES of them.
 
     Short segments and many turns, each in another order: the machine changes its pace from second to second.
 
     Returns:
-      {"bare", "metrics", "plasticity": list of seconds, one of each in every turn}.
+      {"bare", "metrics", "copies": list of seconds, one of each in every turn}.
     """
 
     def bare(network, objective, segment_steps, **settings):
@@ -163,14 +191,13 @@ def online(config, turns=60):
         loss = lambda diverged, found, gained: {"online_loss": found["loss"].mean()}  # noqa: E731
         return Online(segment_steps, lambda snapshot: {"loss": snapshot.loss}, nothing, loss)
 
-    with mock.patch.object(train, "online", bare):
-        kinds = {"bare": speed(config)}
-    kinds["metrics"] = speed({**config, "online": {"plasticity_every": 0}})
-    kinds["plasticity"] = speed(config)
-    found = {name: [] for name in kinds}
+    programs = {"bare": bare, "metrics": train.online, "copies": _copied}
+    kinds, found = {}, {name: [] for name in programs}
+    for name, watch in programs.items():
+        with mock.patch.object(train, "online", watch):
+            kinds[name] = speed(config)
     for turn in range(turns):
-        order = list(itertools.permutations(kinds))[turn % 6]
-        for name in order:
+        for name in list(itertools.permutations(kinds))[turn % 6]:
             found[name].append(kinds[name]()["seconds"])
     return found
 

@@ -90,7 +90,7 @@ def test_our_programs_give_positive_numbers():
     assert set(boundary["each_seconds"]) == {"performance", "gradients"}
     assert min(boundary["task_seconds"], *boundary["each_seconds"].values()) > 0
     inside = ours.online(config, turns=2)
-    assert set(inside) == {"bare", "metrics", "plasticity"}
+    assert set(inside) == {"bare", "metrics", "copies"}
     assert all(seconds > 0 for kind in inside.values() for seconds in kind)
 
 
