@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from records import SIDE, arrays, spec
 
+from plasticity_jax.build import spec_of
 from plasticity_jax.keys import Purpose, for_step
-from plasticity_jax.streams import order
+from plasticity_jax.streams import STREAMS, order
 from plasticity_jax.streams.images import draw_rows, scale
 from plasticity_jax.streams.permuted_pixels import permuted_pixels
 from plasticity_jax.streams.random_labels import random_labels
@@ -253,3 +254,11 @@ class TestPermutedPixels:
 def test_bad_settings_are_refused(factory, settings, words):
     with pytest.raises(ValueError, match=words):
         factory(spec(), **settings)
+
+
+@pytest.mark.parametrize("name", ["random_labels", "warm_start"])
+def test_images_that_are_not_bytes_are_refused(name):
+    data = {part: dict(split) for part, split in arrays().items()}
+    data["test"]["x"] = data["test"]["x"].astype(np.float16) / 255
+    with pytest.raises(ValueError, match="test images are float16, but they must be uint8, 0 to 255"):
+        STREAMS[name](spec_of(data, 3))

@@ -1,6 +1,7 @@
 """Streams whose tasks are subsets of the data, against straightforward statements of what they are."""
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,6 +71,16 @@ def class_order(stream, data, count):
     return order
 
 
+def always(jaxpr):
+    """Names of the operations that are run whatever a condition says."""
+    names = set()
+    for equation in jaxpr.eqns:
+        names.add(equation.primitive.name)
+        if equation.primitive.name != "cond":
+            names.update(*(always(inner) for inner in jax.extend.core.jaxprs_in_params(equation.params)))
+    return names
+
+
 class TestClassIncremental:
     def make(self, data=None, **settings):
         block = {"classes_per_task": 2, "validation": 5, "epochs": 2, "batch": 10, "augment": False, **settings}
@@ -121,6 +132,17 @@ class TestClassIncremental:
         rows, labels = seen(stream, stream.init(KEY, data), data)
         assert np.bincount(labels).tolist() == [min(c, 20) for c in counts] and len(set(rows)) == len(rows)
         assert (np.asarray(data["train"]["y"])[rows] == labels).all()
+
+    def test_a_task_without_images_has_batches_that_do_not_count(self):
+        counts = (0, 23, 23, 24, 23, 23, 24)
+        data, stream = arrays(counts=counts), class_incremental(
+            spec(counts=counts), 1, cumulative=False, validation=0, batch=2, augment=False
+        )  # fmt: skip
+        counted = []
+        for state in states(stream, CLASSES, data):
+            batch = jax.jit(stream.sample)(KEY, state, data, jnp.int32(3))
+            counted.append(float(batch["weight"].sum()))
+        assert sorted(counted) == [0.0] + [2.0] * (CLASSES - 1)
 
     def test_evaluation_is_spread_over_all_classes(self):
         data, stream = arrays(), self.make(evaluation=24)
@@ -230,6 +252,15 @@ class TestContinualPairs:
         assert all(len({c for pair in r for c in pair}) == 6 for r in rounds)
         assert len({tuple(r) for r in rounds}) == 3
         assert stream.outputs == 2 and stream.steps(500) == 120
+
+    def test_images_are_sorted_for_a_new_permutation_alone(self):
+        stream = continual_pairs(spec(), per_class=12, held_out=4, batch=6)
+        for members in (1, 2):  # and no less where runs are vmapped together
+            keys = jax.random.split(KEY, members)
+            many = jax.vmap(stream.init, in_axes=(0, None))(keys, arrays())
+            advance = jax.vmap(stream.advance, in_axes=(0, 0, None))
+            names = always(jax.make_jaxpr(advance)(keys, many, arrays()).jaxpr)
+            assert "cond" in names and "sort" not in names
 
     def test_the_datas_own_test_set(self):
         data, stream = arrays(), continual_pairs(spec(), per_class=12, held_out=0, batch=6)

@@ -27,9 +27,8 @@ def forgetting(network, objective, horizon, memory_gb, groups: int = 0):
       backward_transfer  mean over g < t of a_g minus what it was right after task g             []
 
     "Right after" is the first measurement at the end of task g or later. Forgetting is negative where the accuracy now
-    is the best so far. All are float32 and NaN where the stream does not say to which task an example belongs, for a
-    task without examples of weight > 0, and, the last two, in the first task. An earlier task without test inputs now
-    does not count.
+    is the best so far. All are float32 and NaN for a task without examples of weight > 0, and, the last two, in the
+    first task. An earlier task without test inputs now does not count.
 
     Args:
       network: evaluates the test inputs, with `train=False`.
@@ -43,7 +42,7 @@ def forgetting(network, objective, horizon, memory_gb, groups: int = 0):
       first one of each task. Off by default. It costs one forward pass of the test inputs.
 
     Raises:
-      ValueError: a negative number of groups.
+      ValueError: a negative number of groups; in `init`, a stream that does not say to which task an input belongs.
 
     Forgetting: Chaudhry et al. 2018 (arXiv 1801.10112), equations 3 and 4. Backward transfer: Lopez-Paz & Ranzato 2017
     (arXiv 1706.08840), equation 3. Both mean over the tasks before the present one, as here.
@@ -56,11 +55,16 @@ def forgetting(network, objective, horizon, memory_gb, groups: int = 0):
         return jax.vmap(lambda g: accuracy(scores, {**test, "weight": test["weight"] * (test["task"] == g)}))(tasks)
 
     def init(key, learner, snapshot):
+        if "task" not in snapshot.batch["test"]:
+            raise ValueError(
+                "forgetting: this stream's test inputs do not say to which task they belong; class_incremental's do. "
+                "Choose that stream, or take the diagnostic out."
+            )
         return {"best": unknown(len(tasks)), "learned": unknown(len(tasks))}
 
     def apply(key, state, learner, snapshot):
         test, task = snapshot.batch["test"], snapshot.clock.task
-        now = accuracies(key, learner, test) if "task" in test else unknown(len(tasks))
+        now = accuracies(key, learner, test)
         earlier = (tasks < task) & ~jnp.isnan(state["best"]) & ~jnp.isnan(now)
         metrics = {
             "accuracy_by_task": now,

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from plasticity_jax.schedule import when_any
 from plasticity_jax.streams import subsets
 
 __all__ = ["continual_pairs"]
@@ -52,9 +53,13 @@ def continual_pairs(
     splits = subsets.shares(spec, per_class, held_out, "test")
 
     def advance(key, place, groups, task, data):
-        fresh = jax.random.permutation(jax.random.fold_in(key, subsets.CLASSES), classes).astype(jnp.int32)
-        place = jnp.where(task % pairs == 0, fresh, place)
-        return place, {s: subsets.group(g.rows, data[splits[s].part]["y"], place) for s, g in groups.items()}
+        def pair_anew(state):  # sorts all images: not at every boundary
+            key, _, groups = state
+            place = jax.random.permutation(jax.random.fold_in(key, subsets.CLASSES), classes).astype(jnp.int32)
+            found = {s: subsets.group(g.rows, data[splits[s].part]["y"], place) for s, g in groups.items()}
+            return key, place, found
+
+        return when_any(task % pairs == 0, pair_anew, (key, place, groups))[1:]
 
     def span(task, split):
         first = PAIR * (task % pairs)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from plasticity_jax import check
 from plasticity_jax.base import Array, PyTree, Stream
@@ -120,6 +121,11 @@ def batch_of(x, y, weight=None):
 def check_images(images, spec, evaluation, mean, std):
     """The number of images that a run sees: `images`, or all of them where it is 0."""
     total = spec["train"]["x"].shape[0]
+    for part in ("train", "test"):
+        if spec[part]["x"].dtype != np.uint8:
+            raise ValueError(
+                f"The {part} images are {spec[part]['x'].dtype}, but they must be uint8, 0 to 255: streams scale them."
+            )
     check.whole("images", images, low=0)
     if images > total:
         raise ValueError(f"images={images}, but the data set has {total} training images: choose at most {total}.")

@@ -103,7 +103,8 @@ def subset_stream(spec, subsets, steps, examples, batch, order, mean, std, evalu
 
     def sample(key, state, data, step):
         first, count = window(state, "train")
-        index, weight = draw(state.order, step, count, batch)
+        index, weight = draw(state.order, step, jnp.maximum(count, 1), batch)
+        weight = jnp.where(count > 0, weight, 0.0)  # data may have no image of some class
         batch_now = show(state, data, "train", first + index, weight)
         return batch_now if augment is None else {**batch_now, "x": augment(key, batch_now["x"])}
 

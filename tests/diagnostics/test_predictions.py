@@ -62,22 +62,22 @@ def test_without_classes_only_the_distance_is_known():
     assert np.isnan(list(broken.values())).all()
 
 
-TASKS = np.array([0, 0, 1, 1, 2, 2])
+TASKS = jnp.array([0, 0, 1, 1, 2, 2], jnp.int32)
 
 
-def _stream_of(accuracies, with_task=True, tasks=range(3)):
+def _stream_of(accuracies, tasks=range(3)):
     """Measurements after which [G] of two inputs of each task are right, in these tasks."""
     diagnostic = forgetting(NETWORK, OBJECTIVE, SimpleNamespace(tasks=3), 1.0)
     apply = jax.jit(diagnostic.apply)
-    state, found = diagnostic.init(None, None, None), []
-    for task, wanted in zip(tasks, accuracies, strict=False):
+    state, found = None, []
+    for task, wanted in zip(tasks, accuracies, strict=True):
         right = np.concatenate([[share > 0.25, share > 0.75] for share in wanted])
         x = np.where(right[:, None], [1.0, 0.0], [0.0, 1.0])
         weight = np.repeat(np.isfinite(wanted), 2).astype(np.float32)
         test = {"x": jnp.asarray(x, jnp.float32), "y": jnp.zeros(6, jnp.int32), "weight": jnp.asarray(weight)}
-        test |= {"task": jnp.asarray(TASKS, jnp.int32)} if with_task else {}
-        clock = Clock(jnp.int32(0), jnp.int32(task), jnp.int32(0))
-        state, metrics = apply(None, state, _learner(), Snapshot(clock, None, {"test": test}))
+        snapshot = Snapshot(Clock(jnp.int32(0), jnp.int32(task), jnp.int32(0)), None, {"test": {**test, "task": TASKS}})
+        state = state or diagnostic.init(None, _learner(), snapshot)
+        state, metrics = apply(None, state, _learner(), snapshot)
         found.append({name: np.asarray(value) for name, value in metrics.items()})
     return found
 
@@ -107,10 +107,10 @@ def test_what_a_task_comes_to_counts_where_it_is_measured_inside_tasks_too():
     assert (third["forgetting"], third["backward_transfer"]) == (0.5, -0.5)
 
 
-def test_without_tasks_of_examples_nothing_is_known():
-    for metrics in _stream_of([[1.0, 1.0, 1.0], [1.0, 0.5, 1.0]], with_task=False):
-        assert all(np.isnan(value).all() for value in metrics.values())
-        assert metrics["accuracy_by_task"].shape == (3,)
+def test_a_stream_without_tasks_of_inputs_is_refused():
+    diagnostic = forgetting(NETWORK, OBJECTIVE, SimpleNamespace(tasks=3), 1.0)
+    with pytest.raises(ValueError, match="do not say to which task they belong; class_incremental's do"):
+        diagnostic.init(None, None, Snapshot(None, None, {"test": {"x": jnp.zeros((1, 2))}}))
 
 
 def test_the_number_of_groups_is_a_setting():
