@@ -13,10 +13,9 @@ import inspect
 import itertools
 import json
 import math
-import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -33,7 +32,7 @@ from plasticity_jax.streams import STREAMS
 from plasticity_jax.streams.recurring import recurring
 from plasticity_jax.train import supervised
 
-__all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "complete"]
+__all__ = ["COSTLY", "DEFAULTS", "Plan", "build", "classes_of", "complete"]
 
 # diagnostics that are measured only where a configuration asks for them; `forgetting` because few streams allow it
 COSTLY = ("spectrum", "gradient_covariance", "ntk", "landscape", "probe", "probe_offset", "probe_labels", "forgetting")
@@ -146,9 +145,9 @@ def complete(config):
             _same_keys(key, full[key], default)
             full[key] = {**default, **full[key]}
             for name, value in full[key].items():
-                full[key][name] = _typed(f"{key}.{name}", value, type(default[name]))
+                full[key][name] = check.typed(f"{key}.{name}", value, type(default[name]))
         else:
-            full[key] = _typed(key, full[key], type(default))
+            full[key] = check.typed(key, full[key], type(default))
     _check_counts(full)
     return full
 
@@ -176,11 +175,12 @@ def _plain(value):
     return tuple(_plain(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
-def _same_keys(path, given, allowed):
+def _same_keys(path, given, allowed, owner=""):
     for key in given:
         if key not in allowed:
-            name = f"{path}.{key}" if path else key
-            raise ValueError(f"{name} is not a setting.{check.nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
+            name, of = f"{path}.{key}" if path else key, f" of {owner}" if owner else ""
+            near = check.nearest(key, allowed)
+            raise ValueError(f"{name} is not a setting{of}.{near} Allowed: {', '.join(allowed)}.")
 
 
 def _component(path, kind, block, default_name):
@@ -202,10 +202,10 @@ def _component(path, kind, block, default_name):
         for name, parameter in inspect.signature(factory).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
-    _same_keys(path, block, {**own, **settings})
+    _same_keys(path, block, {**own, **settings}, block["name"])
     full = {**own, **settings, **block}
     for name in settings:
-        full[name] = _typed(f"{path}.{name}", full[name], hints.get(name, type(settings[name])))
+        full[name] = check.typed(f"{path}.{name}", full[name], hints.get(name, type(settings[name])))
     if "every" in own:
         check.whole(f"{path}.every", full["every"], low=0 if kind == "diagnostics" else 1)
     if "every_segments" in own:
@@ -226,25 +226,13 @@ def resolve(path, name, registry):
         return registry[name]
     module, _, factory = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
+        found = importlib.import_module(module)
+    except ImportError as error:
         raise ValueError(f"{path}={name!r} cannot be imported: {error}. Is the module on PYTHONPATH?") from error
-
-
-def _typed(path, value, hint):
-    """`value` as the annotated type, or a ValueError that names both."""
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    kinds = {typing.get_origin(kind) or kind for kind in allowed}
-    if isinstance(value, bool):
-        fits = bool in kinds
-    elif isinstance(value, int) and float in kinds and int not in kinds:
-        return float(value)
-    else:
-        fits = type(value) in kinds or Any in kinds
-    if not fits:
-        names = " or ".join(sorted(kind.__name__ for kind in kinds))
-        raise ValueError(f"{path}={value!r} is of type {type(value).__name__}, but it must be of type {names}.")
-    return value
+    if not hasattr(found, factory):
+        near = check.nearest(factory, vars(found))
+        raise ValueError(f"{path}={name!r}, but {module} has no {factory!r}.{near}")
+    return getattr(found, factory)
 
 
 def _grid(config):
@@ -262,7 +250,7 @@ def _grid(config):
             raise ValueError(f"grid: {path} is of type {kind}; only float settings can be an axis. Use variants.")
         if path in axes or not values:
             raise ValueError(f"grid: {path} is given {'twice' if path in axes else 'no values'}.")
-        axes[path] = tuple(_typed(f"grid: {path}", value, float) for value in values)
+        axes[path] = tuple(check.typed(f"grid: {path}", value, float) for value in values)
         if len(set(np.float32(axes[path]))) < len(values):
             raise ValueError(f"grid: {path} repeats a value in {values}; every run must differ.")
     return axes
@@ -294,9 +282,7 @@ def _with_settings(config, settings):
 
 def _experiment(config, spec, memory_gb):
     """All records of one run, each made from its block and from the records before it."""
-    stream = _call("stream", config["stream"], {"spec": spec})
-    if config["stream"]["cycle"]:
-        stream = recurring(stream, config["stream"]["cycle"])
+    stream = _stream(config, spec)
     spec = {**spec, "classes": stream.outputs or spec["classes"]}  # what is predicted is for the stream to say
     input_shape = stream.input_shape or spec["train"]["x"].shape[1:]
     offered = {"spec": spec, "stream": stream, "input_shape": input_shape, "memory_gb": memory_gb}
@@ -321,6 +307,19 @@ def _experiment(config, spec, memory_gb):
         **config["online"],
     )
     return Experiment(trainer, _Diagnostics(config["diagnostics"], offered))
+
+
+def _stream(config, spec):
+    stream, cycle = _call("stream", config["stream"], {"spec": spec}), config["stream"]["cycle"]
+    return recurring(stream, cycle) if cycle else stream
+
+
+def classes_of(plan):
+    """How many classes a guess has, or None where tasks differ in that: their batches say which classes exist."""
+    stream, data = _stream(plan.config, plan.spec), {part: plan.spec[part] for part in ("train", "test")}
+    state = jax.eval_shape(stream.init, jax.random.key(0), data)
+    batch = jax.eval_shape(lambda state, data: stream.evaluate(state, data, "train"), state, data)
+    return None if "classes" in batch else stream.outputs or plan.spec["classes"]
 
 
 class _Diagnostics(Mapping):

@@ -6,10 +6,12 @@ plain floats at every point of the grid, so nothing escapes.
 
 import difflib
 import math
+import types
+import typing
 
 import jax
 
-__all__ = ["at_least", "between", "finite", "fixed", "fraction", "known", "nearest", "positive", "whole"]
+__all__ = ["at_least", "between", "finite", "fixed", "fraction", "known", "nearest", "positive", "typed", "whole"]
 
 
 def at_least(name, value, low):
@@ -73,3 +75,19 @@ def _require(value, holds, message):
         return
     if isinstance(value, (bool, str)) or not holds(value):  # NaN fails every comparison, and so is refused
         raise ValueError(message)
+
+
+def typed(path, value, hint):
+    """`value` as the annotated type, or a ValueError that names both."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = {typing.get_origin(kind) or kind for kind in allowed}
+    if isinstance(value, bool):
+        fits = bool in kinds
+    elif isinstance(value, int) and float in kinds and int not in kinds:
+        return float(value)
+    else:
+        fits = type(value) in kinds or typing.Any in kinds
+    if not fits:
+        names = " or ".join(sorted(kind.__name__ for kind in kinds))
+        raise ValueError(f"{path}={value!r} is of type {type(value).__name__}, but it must be of type {names}.")
+    return value

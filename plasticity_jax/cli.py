@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import sys
+from logging import Formatter
 
 import jax
 from absl import flags, logging
@@ -137,6 +138,7 @@ def set_up(*configs):
     """Split CPUs into devices, one a core and at most one a run, and keep compiled programs. Call before any device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
+    logging.get_absl_handler().setFormatter(Formatter("%(levelname)s: %(message)s"))
     # LAPACK is called on every device at once: with threads of its own, the devices wait for each other
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_num_cpu_devices", max(1, min(cores, max(map(_runs, configs)))))

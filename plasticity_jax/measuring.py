@@ -8,7 +8,25 @@ from plasticity_jax import sweep as runs
 from plasticity_jax.flops import matrix_flops
 from plasticity_jax.host import folder
 
-__all__ = ["Measuring"]
+__all__ = ["Measuring", "check_declared"]
+
+
+def check_declared(name, dims, metrics):
+    """ValueError where a diagnostic does not report the metrics that it declares, in the shapes that it declares.
+
+    Args:
+      name: of the diagnostic.
+      dims: {metric: {dimension: labels, or their number}}.
+      metrics: {metric: shape of [R, ...]}.
+    """
+    sizes = {m: tuple(n if isinstance(n, int) else len(n) for n in own.values()) for m, own in dims.items()}
+    found = {metric: value.shape[1:] for metric, value in metrics.items()}
+    if found != sizes:
+        said = {m: (found.get(m, "nothing"), sizes.get(m, "nothing")) for m in sorted({*found, *sizes})}
+        told = "; ".join(f"{m!r} is {is_} and declared {was}" for m, (is_, was) in said.items() if is_ != was)
+        raise ValueError(
+            f"diagnostics.{name} does not report what its dims declare: {told}. These are shapes of one run."
+        )
 
 
 class Measuring:

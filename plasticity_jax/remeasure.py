@@ -69,8 +69,8 @@ def _restored(workdir, job, task):
         task = max(kept)
     if task not in kept:
         raise folder.FolderError(
-            f"{workdir} has no checkpoint at the end of task {task}; it has those of the tasks {kept}. To keep all, "
-            "train with --config.checkpoint.keep=all."
+            f"{workdir} has no checkpoint at the end of task {task}, counted from 0; it has those of the tasks {kept}. "
+            "To keep all, train with --config.checkpoint.keep=all."
         )
     states, memory = run.first_states(job)
     clock = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0))

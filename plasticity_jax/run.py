@@ -14,7 +14,7 @@ import numpy as np
 from plasticity_jax import check, tree
 from plasticity_jax import sweep as runs
 from plasticity_jax.base import Clock, Programs
-from plasticity_jax.build import build, complete, config_hash, spec_of
+from plasticity_jax.build import build, classes_of, complete, config_hash, spec_of
 from plasticity_jax.host import data as host_data
 from plasticity_jax.host import environment, folder, log
 from plasticity_jax.host.checkpoint import Checkpoints, parse_keep
@@ -23,7 +23,7 @@ from plasticity_jax.host.progress import Progress
 from plasticity_jax.host.results import Results
 from plasticity_jax.host.status import Status
 from plasticity_jax.keys import for_seeds
-from plasticity_jax.measuring import Measuring
+from plasticity_jax.measuring import Measuring, check_declared
 from plasticity_jax.online import online_dims
 
 __all__ = ["Job", "first_states", "load_data", "prepare", "remembered", "run", "sweep"]
@@ -75,6 +75,7 @@ def sweep(variants, workdir):
       "done", or "preempted" where a signal came.
     """
     workdir, load, plans, first = pathlib.Path(workdir), _keeping(load_data), {}, {}
+    folder.check_sweep(workdir)
     for name, config in variants.items():
         plan, arrays = _understood(config, load)
         plans[name] = plan
@@ -354,11 +355,11 @@ def _dims(job):
     plan = job.plan
     segments = max(plan.lengths) // plan.segment_steps
     states, memory = _trace(job)
-    for name in plan.every:
-        job.programs.measure.trace(job.settings, states, {name: memory[name]}, job.data, _clock(0, 0, 0), (name,))
     dims = online_dims(segments, plan.config["online"]["parts"])
     point = {path: float(values[0]) for path, values in plan.settings.items()}
     for name, diagnostic in plan.make(point).diagnostics.items():
+        given = (job.settings, states, {name: memory[name]}, job.data, _clock(0, 0, 0), (name,))
+        check_declared(name, diagnostic.dims, job.programs.measure.trace(*given).out_info[1])
         inside = {"segment": segments} if plan.every_segments[name] else {}
         dims |= {metric: {**inside, **own} for metric, own in diagnostic.dims.items()}
     return {**dims, "diverged": {}}
@@ -391,7 +392,7 @@ def _record_environment(workdir, job):
     if found is None:
         params = first_states(job)[0].learner.variables.params
         layers = {name: size // len(job.plan.seeds) for name, size in tree.size_by_layer(params).items()}
-        facts = {"parameters": sum(layers.values()), "layers": layers, "classes": job.plan.spec["classes"]}
+        facts = {"parameters": sum(layers.values()), "layers": layers, "classes": classes_of(job.plan)}
         found = {**now, "runs_per_batch": job.runs_per_batch, **facts, "resumed": []}
     else:
         found["resumed"].append({name: now[name] for name in ("time", "commit", "versions", "devices")})

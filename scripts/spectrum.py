@@ -32,7 +32,7 @@ def main(argv):
         found = dict(remeasure(folder, {"spectrum": settings}, task) for task in values.task or [None])
         figure = spectrum.draw({f"{folder.name}, {_when(task)}": metrics for task, metrics in found.items()})
     except (ValueError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(f"Error: {error}")
     path = folder / "figures" / f"spectrum_task{'_'.join(map(str, found))}"
     path.parent.mkdir(exist_ok=True)
     path.with_suffix(".png").write_bytes(style.png(figure))
@@ -48,7 +48,7 @@ def main(argv):
 
 def _when(task):
     """A checkpoint in words."""
-    return "before training" if task < 0 else f"after task {task}"
+    return "before training" if task < 0 else f"after task {task + 1} (--task={task})"
 
 
 if __name__ == "__main__":

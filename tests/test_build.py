@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from records import arrays, clock, spec
 
 from plasticity_jax.base import Diagnostic
-from plasticity_jax.build import COSTLY, DEFAULTS, build, complete, config_hash
+from plasticity_jax.build import COSTLY, DEFAULTS, build, classes_of, complete, config_hash
 
 CONFIG = {
     "seeds": 2,
@@ -91,9 +91,13 @@ def test_own_factories_are_named_by_their_path():
         "every_segments": 0,
         "scale": 2.0,
     }
-    for name in ("test_build:smallest", "no_such_module:f"):
+    told = {
+        "test_build:largst": "but test_build has no 'largst'. Did you mean 'largest'",
+        "no_such_module:f": "cannot be imported: .* Is the module on PYTHONPATH",
+    }
+    for name, words in told.items():
         config["diagnostics"]["own"] = {"name": name}
-        with pytest.raises(ValueError, match="cannot be imported"):
+        with pytest.raises(ValueError, match=words):
             build(config, spec())
 
 
@@ -103,6 +107,18 @@ def test_segments_divide_every_task():
     assert build(edited("stream.steps", 10_007), spec()).segment_steps == 10_007  # a prime number of steps
     with pytest.raises(ValueError, match="segment_steps=30 does not divide every task; use a divisor of 40"):
         build(edited("segment_steps", 30), spec())
+
+
+@pytest.mark.parametrize(
+    ("stream", "classes"),
+    [
+        ({"name": "random_labels", "images": 20, "batch": 5}, 3),
+        ({"name": "continual_pairs", "per_class": 5, "held_out": 5, "batch": 5, "cycle": 2}, 2),
+        ({"name": "class_incremental", "classes_per_task": 1, "validation": 2, "batch": 5, "augment": False}, None),
+    ],
+)
+def test_of_how_many_classes_a_guess_has_one(stream, classes):
+    assert classes_of(build({**CONFIG, "tasks": 2, "stream": stream}, spec())) == classes
 
 
 def test_early_stopping_in_tasks_of_one_segment_is_refused():
@@ -139,9 +155,9 @@ def test_the_hash_is_of_what_may_change_a_number():
     ("path", "value", "words"),
     [
         ("netwrk", {}, "netwrk is not a setting. Did you mean 'network'"),
-        ("optimizer.learning_rat", 1e-3, "optimizer.learning_rat is not a setting. Did you mean 'learning_rate'"),
+        ("optimizer.learning_rat", 1e-3, "learning_rat is not a setting of adam. Did you mean 'learning_rate'"),
         ("network.name", "mpl", "network.name='mpl' is unknown. Did you mean 'mlp'"),
-        ("network.name", "linear", "network.widths is not a setting"),
+        ("network.name", "linear", "network.widths is not a setting of linear"),
         ("optimizer.learning_rate", "fast", "optimizer.learning_rate='fast' is of type str.*float"),
         ("optimizer.learning_rate", True, "is of type bool"),
         ("optimizer.learning_rate", -1e-3, "learning_rate=-0.001, but it must be finite and at least 0"),

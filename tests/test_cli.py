@@ -81,7 +81,7 @@ WRONG = {
     "misspelt grid": (["--grid", "optimizer.learning_rat=1,2"], "Did you mean 'learning_rate'?"),
     "missing block": (["--config.parallel.devices=64"], "parallel.devices=64, but there are"),
     "variant": (["--variant", "plaid"], "no variant 'plaid'. This file has: plain, fast, wrong"),
-    "wrong variant": (["--variant", "wrong"], "learning_rat is not a setting"),
+    "wrong variant": (["--variant", "wrong"], "learning_rat is not a setting of adam"),
     "unknown flag": (["--confg.seeds=2"], "Unknown command line flag 'confg.seeds'"),
 }
 
@@ -126,7 +126,7 @@ def test_a_configuration_that_raises(file, tmp_path, monkeypatch):
 
 def test_sweep_checks_every_variant_first(file, tmp_path):
     code, err = outcome(launch("--config", file, "--workdir", tmp_path / "x", script="sweep"))
-    assert code == 1 and len(err.strip().splitlines()) == 1 and "learning_rat is not a setting" in err
+    assert code == 1 and len(err.strip().splitlines()) == 1 and "learning_rat is not a setting of adam" in err
     assert not (tmp_path / "x").exists()
 
 

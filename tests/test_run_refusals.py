@@ -1,9 +1,10 @@
 """Settings that the main job refuses, before anything is written."""
 
+import jax.numpy as jnp
 import pytest
 from small_runs import DATA, config
 
-from plasticity_jax.base import Intervention
+from plasticity_jax.base import Diagnostic, Intervention
 from plasticity_jax.diagnostics import DIAGNOSTICS
 from plasticity_jax.run import load_data, run, sweep
 
@@ -14,7 +15,7 @@ BAD = {
     "data.dir": ({"data": {"dir": 3}}, "data.dir=3"),
     "data": ({"data": "mnist"}, "data='mnist', but it must be a block"),
     "interventions": ({"interventions": "redo"}, "interventions='redo', but it must be a block"),
-    "misspelt": ({"optimizer": {"learning_rat": 0.1}}, "learning_rat is not a setting. Did you mean 'learning_rate'"),
+    "misspelt": ({"optimizer": {"learning_rat": 0.1}}, "is not a setting of adam. Did you mean 'learning_rate'"),
     "block": ({"netwrk": {}}, "netwrk is not a setting. Did you mean 'network'"),
     "type": ({"optimizer": {"learning_rate": "fast"}}, "learning_rate='fast'"),
     "rate": ({"optimizer": {"learning_rate": -1.0}}, "learning_rate=-1.0"),
@@ -62,6 +63,16 @@ def cannot_advance():
     return Intervention(boundary=boundary)
 
 
+def misdeclared(network):
+    """A diagnostic of the user's that reports other things than it declares."""
+
+    def apply(key, state, learner, snapshot):
+        return state, {"right": jnp.zeros(2), "long": jnp.zeros(3), "more": jnp.float32(0)}
+
+    dims = {"right": {"layer": ("a", "b")}, "long": {"layer": 2}, "less": {}}
+    return Diagnostic(lambda key, learner, snapshot: (), apply, dims)
+
+
 BARE = {name: {"every": 0} for name in DIAGNOSTICS}
 RADII = {"grid": (("diagnostics.landscape.radius", (0.1, 0.2)),), "diagnostics": {**BARE, "landscape": {"every": 1}}}
 REAL = {**config(tasks=1, diagnostics=BARE), "stream": {"name": "slowly_changing_regression", "batch": 8, "steps": 30}}
@@ -80,4 +91,15 @@ def test_what_fails_in_tracing_is_refused_before_another_variant_is_trained(tmp_
     bad, told = IN_TRACING[name]
     with pytest.raises(ValueError, match=told):
         sweep({"good": config(diagnostics=BARE), "bad": bad}, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_a_diagnostic_reports_is_what_it_declares(tmp_path):
+    settings = config(diagnostics={**BARE, "own": {"name": "test_run_refusals:misdeclared"}})
+    with pytest.raises(ValueError) as error:
+        run(settings, tmp_path / "x")
+    assert str(error.value).endswith(
+        "diagnostics.own does not report what its dims declare: 'less' is nothing and declared (); 'long' is (3,) and "
+        "declared (2,); 'more' is () and declared nothing. These are shapes of one run."
+    )
     assert not (tmp_path / "x").exists()

@@ -190,17 +190,18 @@ def _checked(name, stream, spec, size):
     for setting, value in size._asdict().items():
         check.whole(f"{name}.{setting}", value, low=2 if setting == "points" else 1)
     if size.steps % (size.points - 1):
+        near = max(points for points in range(2, size.points + 1) if size.steps % (points - 1) == 0)
         raise ValueError(
             f"{name}.points={size.points} and {name}.steps={size.steps}, but moments are at equal distances, the first "
-            "step and the last included: points - 1 must divide steps."
+            f"step and the last included: points - 1 must divide steps, for example {name}.points={near}."
         )
     data = {split: spec[split] for split in ("train", "test")}
     seen = jax.eval_shape(lambda data: stream.evaluate(stream.init(jax.random.key(0), data), data, "train"), data)
     available = min(seen["weight"].shape[0], stream.examples or seen["weight"].shape[0])
     if size.inputs > available:
         raise ValueError(
-            f"{name}.inputs={size.inputs}, but the stream evaluates {available} inputs of a task: choose at most that "
-            "many, or raise stream.evaluation where a task has more."
+            f"{name}.inputs={size.inputs}, but the stream evaluates {available} inputs of a task: choose "
+            f"{name}.inputs={available} or less, or raise stream.evaluation where a task has more."
         )
     if size.batch > size.inputs:
         raise ValueError(f"{name}.batch={size.batch}, but {name}.inputs={size.inputs}: choose at most that.")

@@ -13,6 +13,7 @@ import socket
 __all__ = [
     "FolderError",
     "check_configuration",
+    "check_sweep",
     "claim",
     "explained",
     "read_json",
@@ -130,6 +131,8 @@ def check_configuration(folder, content):
     """
     folder = pathlib.Path(folder)
     found = read_json(folder / "config.json")
+    if (folder / "sweep.json").exists():
+        raise FolderError(f"{folder} holds a sweep, whose report would be lost: choose another --workdir.")
     if found is None:
         strangers = [name for name in ("metrics.zarr", "checkpoints") if (folder / name).exists()]
         if strangers:
@@ -148,6 +151,12 @@ def check_configuration(folder, content):
                 f"{folder} holds a run that had begun ({ended} tasks ended); its numbers, metrics.zarr, are missing: "
                 "restore them from a backup, or choose another --workdir. Nothing was changed."
             )
+
+
+def check_sweep(folder):
+    """Check that a folder holds no variant of its own, whose report that of a sweep would replace."""
+    if (pathlib.Path(folder) / "config.json").exists():
+        raise FolderError(f"{folder} holds the results of a single variant: choose another --workdir for a sweep.")
 
 
 def same_configuration(folder, content):

@@ -210,3 +210,15 @@ def test_a_folder_that_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(FolderError, match=r"cannot be written \(Read-only file system\): choose another --workdir"):
         folder.claim(tmp_path).__enter__()
+
+
+def test_a_sweep_and_a_single_variant_are_kept_apart(tmp_path):
+    """The report of one would replace that of the other."""
+    folder.check_sweep(tmp_path / "absent")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FolderError, match="results of a single variant: choose another --workdir"):
+        folder.check_sweep(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(FolderError, match=r"holds a sweep.*choose another --workdir"):
+        folder.check_configuration(tmp_path, CONTENT)
