@@ -37,8 +37,9 @@ def online(network, objective, segment_steps, parts=10, plasticity_every=100):
       network, objective: records.
       segment_steps: S.
       parts: P, as equal as whole steps allow.
-      plasticity_every: every so many steps, or the next larger number that divides S, the loss is taken again after the
-        update; 0: never. A decision at each step would cost a tenth of training.
+      plasticity_every: every so many steps, or the next larger number that divides S, and so at the end of each segment
+        that is shorter, the loss is taken again after the update; 0: never. A decision at each step would cost a tenth
+        of training.
 
     Returns:
       Online.
