@@ -12,7 +12,8 @@ the share of labels that is reset; the transition inside a task, and its length,
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks of 4,800 steps (64
 epochs), of which 2,400 are the transition, and takes 5 minutes on 2 cores; `:paper` has the task length and number of
 tasks that the source gives for CIFAR-10, 100 tasks of 50,000 steps, all images, with this MLP in the place of its
-networks, and has not been run.
+networks, and has not been run. Its probe has the size of Lyle et al. 2023, 10 targets and 2,000 steps, on 2,048 inputs
+in batches of 512, at every tenth task.
 
 Variants: `smooth`; `abrupt`, the same tasks without a transition; `smooth_layer_norm`, with layer norm before each
 activation; `reset_10` and `reset_01`, in which a tenth and a hundredth of the labels are drawn anew, abruptly (the
@@ -52,7 +53,9 @@ the paper, or more, where it matters.
 from ml_collections import ConfigDict
 
 CHEAP = ("duplicates", "gradients", "overlap", "ranks", "shift", "sparsity", "weights")
-PROBE = {"every": 6, "targets": 3, "steps": 500, "inputs": 1_200, "batch": 16, "points": 6}
+LAPTOP = {"every": 6, "targets": 3, "steps": 500, "inputs": 1_200, "batch": 16, "points": 6}
+PAPER = {"every": 10, "targets": 10, "steps": 2_000, "inputs": 2_048, "batch": 512}
+PROBES = {"smoke": {}, "laptop": {"probe": LAPTOP}, "paper": {"probe": PAPER}}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic"},
     "laptop": {"seeds": 4, "tasks": 6, "steps": 4_800, "images": 1_200, "data": "mnist"},
@@ -73,8 +76,9 @@ def get_config(preset="laptop"):
     config.stream.transition = size["steps"] // 2
     config.network = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
+    config.diagnostics = PROBES[preset]
     if preset == "laptop":
-        config.diagnostics = {"probe": PROBE, **{name: {"every": 2} for name in CHEAP}}
+        config.diagnostics.update({name: {"every": 2} for name in CHEAP})
     return config
 
 

@@ -13,7 +13,9 @@ not name number of images, steps, batch size or learning rate; growth is our cho
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 5 tasks of 6,000 steps (192
 epochs) and takes 2 minutes on 2 cores; `:paper` stands for the source, which names its data, CIFAR-10, and c = 100: all
 images, 2 tasks of 50,000 steps with that offset (the task length of its other experiments), with this MLP in the place
-of its networks; it has not been run.
+of its networks; it has not been run. Its two probes, with an offset of 10 and without one, have the size of Lyle et al.
+2023, 10 targets and 2,000 steps, on 2,048 inputs in batches of 512, after every 10,000 steps, and cost more than
+training does.
 
 Variants: `plain`; `layer_norm` before each activation; `no_offset`, the same targets around zero; `stationary`, all
 around 10 (under `:paper`, whose offset does not grow, the same as `plain`). Nothing was tuned on these numbers.
@@ -44,7 +46,9 @@ learned to move their outputs far do so fastest, `plain` more than fresh network
 
 from ml_collections import ConfigDict
 
-PROBE = {"every": 5, "targets": 3, "steps": 500, "inputs": 500, "batch": 16}
+LAPTOP = {"every": 5, "targets": 3, "steps": 500, "inputs": 500, "batch": 16}
+PAPER = {"every": 1, "every_segments": 1, "targets": 10, "steps": 2_000, "inputs": 2_048, "batch": 512}
+PROBES = {"smoke": {}, "laptop": {"probe_offset": LAPTOP}, "paper": {"probe": PAPER, "probe_offset": PAPER}}
 PRESETS = {
     "smoke": {"seeds": 2, "tasks": 2, "steps": 40, "images": 64, "data": "synthetic", "offset": 10.0, "growth": 20.0},
     "laptop": {"seeds": 4, "tasks": 5, "steps": 6_000, "images": 500, "data": "mnist", "offset": 10.0, "growth": 20.0},
@@ -66,8 +70,7 @@ def get_config(preset="laptop"):
     config.head = {"name": "linear"}
     config.network = {"name": "mlp", "widths": (100, 100), "kernel_init": "torch", "bias_init": "torch"}
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
-    if preset == "laptop":
-        config.diagnostics = {"probe_offset": PROBE}
+    config.diagnostics = PROBES[preset]
     return config
 
 

@@ -32,7 +32,8 @@ KUMAR_MLP = {  # B5.1: 2 x 100, in PyTorch's default initialisation
 KUMAR_CNN = ((5, 5, 3, 16), (5, 5, 16, 16), (400, 100), (100, 100))
 CIFAR = {"stream.mean": (0.4914, 0.4822, 0.4465), "stream.std": (0.247, 0.243, 0.261)}  # code of B5, load_data.py
 LYLE_2024 = {**PLAIN, "data.name": "cifar10", "stream.images": 0, "network.norm": "none", "optimizer.name": "adam"}
-PROBE = {"targets": 10, "steps": 2_000}  # A4.1, A13
+PROBE = {"diagnostics.probe.targets": 10, "diagnostics.probe.steps": 2_000}  # A4.1, A13
+LARGE_PROBE = {**PROBE, "diagnostics.probe.inputs": 2_048, "diagnostics.probe.batch": 512}  # these two are ours
 SOURCES = {
     "class_incremental:paper": {  # B3.2
         "data.name": "cifar100",
@@ -64,6 +65,8 @@ SOURCES = {
     },
     "composite:paper": {  # B1.2: three changes; B1.4: 20 tasks, 50,000 steps; all else ours
         **LYLE_2024,
+        **LARGE_PROBE,
+        "diagnostics.probe.every": 2,
         "lengths": 20 * (50_000,),
         "head.name": "linear",
         "stream.changes": {
@@ -119,6 +122,8 @@ SOURCES = {
     },
     "label_permutation:paper": {  # B1.1: a last layer of 256; B1.4: task length, number of tasks; all else ours
         **LYLE_2024,
+        **LARGE_PROBE,
+        "diagnostics.probe.every": 10,
         "lengths": 100 * (50_000,),
         "kernels": ((3072, 256), (256, 256), (256, 10)),
         "stream.first_identity": False,
@@ -163,7 +168,7 @@ SOURCES = {
         "stream.batch": 16,
         "stream.mean": 0.5,
         "stream.std": 0.5,
-        **{f"diagnostics.probe.{name}": value for name, value in PROBE.items()},
+        **PROBE,
     },
     "random_labels:paper_lyle": {  # A8; lengths and batch are those of the reproduction there
         **PLAIN,
@@ -179,7 +184,7 @@ SOURCES = {
         "kernels": ((784, 1_024), (1_024, 1_024), (1_024, 10)),
         "network.norm": "none",
         "optimizer.eps": 1e-9,
-        **{f"diagnostics.probe.{name}": value for name, value in PROBE.items()},
+        **LARGE_PROBE,
     },
     "random_labels:paper_lyle:tuned_adam": {  # A8: epsilon inside the root, and faster second moments
         "optimizer.learning_rate": 1e-3,
@@ -202,6 +207,8 @@ SOURCES = {
     },
     "random_labels_smooth:paper": {  # B1.4: task length, number of tasks; the transition is ours
         **LYLE_2024,
+        **LARGE_PROBE,
+        "diagnostics.probe.every": 10,
         "lengths": 100 * (50_000,),
         "stream.fraction": 1.0,
         "stream.transition": 25_000,
@@ -228,6 +235,11 @@ SOURCES = {
     },
     "target_offset:paper": {  # B1.2: c = 100, first fit and second fit; B1.4: task length
         **LYLE_2024,
+        **LARGE_PROBE,
+        **{name.replace("probe", "probe_offset"): value for name, value in LARGE_PROBE.items()},
+        "diagnostics.probe.every_segments": 1,
+        "diagnostics.probe_offset.every_segments": 1,
+        "segment_steps": 10_000,
         "lengths": (50_000, 50_000),
         "stream.offset": 100.0,
         "stream.growth": 0.0,
@@ -268,6 +280,8 @@ def found(name, config, plan, params):
     """What a preset says under a name of the table: a setting, or something of what was built from it."""
     if name == "lengths":
         return plan.lengths
+    if name == "segment_steps":
+        return plan.segment_steps
     if name == "parameters":
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     if name == "kernels":
