@@ -119,6 +119,7 @@ SOURCES = {
         "lengths": 100 * (50_000,),
         "stream.kind": "rotation",
         "stream.severity": 0.0,
+        "stream.growth": 1.4 / 99,  # 1.4 in the last task, as in that of `:laptop`: 7 times 0.2
     },
     "label_permutation:paper": {  # B1.1: a last layer of 256; B1.4: task length, number of tasks; all else ours
         **LYLE_2024,
