@@ -15,7 +15,14 @@ best network: `:laptop` adds 5 of 100 classes in each of 20 tasks, as the source
     python scripts/fetch_data.py cifar10    # for :laptop_cifar10
 
 Presets: `:smoke` takes under a minute, on synthetic images; both laptops have 4 seeds; `:paper` has the source's 30
-seeds. It has not been run on the real data, CIFAR-100. It scores the network every 250 steps and not after each epoch.
+seeds. It has not been run on the real data, CIFAR-100.
+
+The best network is one of those at the ends of segments, whose number grows with the task, where the source has 200 in
+every task, one at the end of each epoch. `:paper` scores every 250 steps, which is every 10 epochs in task 1 and every
+half epoch in task 20: it chooses among 20 networks and then among 400. (`--config.segment_steps=25` has the end of
+every epoch among its choices: 200 of them in task 1, 4,000 in task 20.) `:laptop` chooses among 2 and then 40,
+`:laptop_cifar10` among 10 and then 50. `:paper` scores all validation images; `:laptop` at most `evaluation` = 2,048 of
+them, and so not all from task 9 on, where there are 2,250, to 5,000 in task 20; `:laptop_cifar10` has 500.
 
 Variants: `plain`, which with ResNet-18 has its batch norm; `layer_norm` before each activation. Nothing was tuned on
 these numbers.
