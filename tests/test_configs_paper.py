@@ -93,6 +93,7 @@ SOURCES = {
         "stream.per_class": 600,
         "stream.held_out": 100,
         "stream.batch": 100,
+        "stream.cycle": 500,  # code of B3, imagenet/single_expr.py: one order of the 1,000 classes, again and again
         "stream.order": "shuffled",
         # images of 32, 28, 14, 12, 6, 4 and then 2 x 2 pixels
         "kernels": ((5, 5, 3, 32), (3, 3, 32, 64), (3, 3, 64, 128), (512, 128), (128, 128), (128, 2)),
