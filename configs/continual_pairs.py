@@ -13,14 +13,14 @@ paired anew at every fifth task. Pixels are scaled to [0, 1]; how the source sca
     python scripts/fetch_data.py fashion_mnist    # for :laptop_fashion
 
 Presets: `:smoke` takes under a minute, on synthetic images; the laptops have 4 seeds; `:paper` has the source's 500
-tasks, with 30 seeds (the source reports 10), and has not been run on the real data: ImageNet has no open download
-(`plasticity_jax/host/data.py` says which files are read). `:paper_dohare` is that of Dohare et al. 2024 (Nature
-632:768), not run either: 2,000 tasks of 250 epochs, three convolutions (32, 64, 128) and two layers of 128, gradient
-descent with momentum 0.9 at 1e-3 (of its grid 1e-2, 1e-3, 1e-4), 30 seeds. As in its code, one order of the classes
-comes again and again: after 500 tasks the first pair is back, by `stream.cycle=500`, which repeats the order of the
-examples in a task as well, where the source draws a new one. What is absent: the source sets the head's weights and
-bias to zero before every task, the first included, whatever the method. That is for an intervention, of which this
-package has none yet, so that `:paper_dohare` is not yet the source's problem.
+tasks and 10 seeds, and has not been run on the real data: ImageNet has no open download (`plasticity_jax/host/data.py`
+says which files are read). `:paper_dohare` is that of Dohare et al. 2024 (Nature 632:768), not run either: 2,000 tasks
+of 250 epochs, three convolutions (32, 64, 128) and two layers of 128, gradient descent with momentum 0.9 at 1e-3 (of
+its grid 1e-2, 1e-3, 1e-4), 30 seeds. As in its code, one order of the classes comes again and again: after 500 tasks
+the first pair is back, by `stream.cycle=500`, which repeats the order of the examples in a task as well, where the
+source draws a new one. What is absent: the source sets the head's weights and bias to zero before every task, the first
+included, whatever the method. That is for an intervention, of which this package has none yet, so that `:paper_dohare`
+is not yet the source's problem.
 
 Variants: `plain`; `layer_norm` before each activation. Nothing was tuned on these numbers.
 
@@ -63,7 +63,7 @@ PRESETS = {
     },
     "laptop": {"seeds": 4, "tasks": 100, "data": SYNTHETIC, "stream": PAIRS, "network": MLP},
     "laptop_fashion": {"seeds": 4, "tasks": 100, "data": {"name": "fashion_mnist"}, "stream": PAIRS, "network": MLP},
-    "paper": {"seeds": 30, "tasks": 500, "data": {"name": "imagenet32"}, "stream": PAIRS, "network": CNN},
+    "paper": {"seeds": 10, "tasks": 500, "data": {"name": "imagenet32"}, "stream": PAIRS, "network": CNN},
     "paper_dohare": {
         "seeds": 30,
         "tasks": 2_000,

@@ -12,8 +12,8 @@ the share of labels that is reset; the transition inside a task, and its length,
 Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks of 4,800 steps (64
 epochs), of which 2,400 are the transition, and takes 5 minutes on 2 cores; `:paper` has the task length and number of
 tasks that the source gives for CIFAR-10, 100 tasks of 50,000 steps, all images, with this MLP in the place of its
-networks, and has not been run. Its probe has the size of Lyle et al. 2023, 10 targets and 2,000 steps, on 2,048 inputs
-in batches of 512, at every tenth task.
+networks and 30 seeds, which is our choice; it has not been run. Its probe has the size of Lyle et al. 2023, 10 targets
+and 2,000 steps, on 2,048 inputs in batches of 512, at every tenth task.
 
 Variants: `smooth`; `abrupt`, the same tasks without a transition; `smooth_layer_norm`, with layer norm before each
 activation; `reset_10` and `reset_01`, in which a tenth and a hundredth of the labels are drawn anew, abruptly (the

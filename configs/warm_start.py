@@ -9,8 +9,8 @@ the source's two stages, half of CIFAR-10 and then all of it, with ResNet-18, pl
     python scripts/sweep.py --config configs/warm_start.py:laptop --workdir results/warm_start
     python scripts/report.py results/warm_start
 
-Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks; `:paper` has 5 seeds and
-has not been run here.
+Presets: `:smoke` takes under a minute, on synthetic images; `:laptop` has 4 seeds and 6 tasks; `:paper` has 5 seeds,
+which is our choice, and has not been run here.
 
 Variants: `plain`; `layer_norm` before each activation; `scratch`, which sees all images from the start, in one task as
 long as the last one of `plain`: what its last task should be compared with; `noisy`, in which half of the images have

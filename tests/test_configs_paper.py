@@ -38,6 +38,7 @@ SOURCES = {
     "class_incremental:paper": {  # B3.2
         "data.name": "cifar100",
         "lengths": tuple(range(5_000, 100_001, 5_000)),  # 20 times 200 epochs, of 25 more steps with every 5 classes
+        "seeds": 30,
         "stream.classes_per_task": 5,
         "stream.cumulative": True,
         "stream.per_class": 0,  # all but those for validation: 450
@@ -79,6 +80,7 @@ SOURCES = {
         **KUMAR,
         "data.name": "imagenet32",
         "lengths": 500 * (120,),  # 10 epochs
+        "seeds": 10,
         "stream.per_class": 600,
         "stream.held_out": 100,  # B3.2: the same data
         "stream.batch": 100,
@@ -148,6 +150,7 @@ SOURCES = {
         **PLAIN,
         "data.name": "mnist",
         "lengths": 800 * (60_000,),
+        "seeds": 30,  # Nature, Extended Data Figures 3 and 4; cfg/sgd/bp/std_net.json has 10
         "stream.images": 0,  # all 60,000
         "stream.redraw": False,
         "stream.batch": 1,
@@ -163,6 +166,7 @@ SOURCES = {
         **KUMAR_MLP,
         "data.name": "mnist",
         "lengths": 50 * (30_000,),  # 400 epochs
+        "seeds": 10,
         "stream.images": 1_200,
         "stream.labels": "permuted",  # code of B5, random_label_envs.py and load_data.py
         "stream.fraction": 1.0,
@@ -200,6 +204,7 @@ SOURCES = {
         **CIFAR,
         "data.name": "cifar10",
         "lengths": 50 * (30_000,),  # 400 epochs
+        "seeds": 10,
         "stream.images": 1_200,
         "stream.labels": "permuted",  # code of B5, random_label_envs.py
         "stream.fraction": 1.0,
