@@ -260,6 +260,8 @@ SOURCES = {
         "stream.images": 0,
         "stream.noise": 0.0,
         "stream.batch": 128,
+        "stream.mean": 0.5,
+        "stream.std": 0.5,
         "parameters": 11_173_962,  # of ResNet-18 with the stem of CIFAR and 10 outputs
         "network.norm": "batch",
         "optimizer.name": "sgd",
