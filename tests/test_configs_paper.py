@@ -1,7 +1,8 @@
 """`:paper` presets beside their sources: numbers typed by hand, so that a preset cannot leave its source unnoticed.
 
-A4, B5.1 and so on are sections of the sheet of facts, shared/research/paper.md, which says where in a paper or in its
-code each number stands. What a source leaves open is not in the table, or a comment calls it ours.
+Sources: Lyle et al. 2023 (arXiv 2303.01486), section 4 and appendix A; Lyle et al. 2024 (arXiv 2402.18762); Kumar et
+al. 2023 (arXiv 2308.11958), Table 1; Dohare et al. 2024 (Nature 632), Methods; and the code of the latter two. What a
+source leaves open is not in the table, or a comment calls it ours.
 """
 
 import math
@@ -22,20 +23,20 @@ ADAM = {  # PyTorch's defaults, but for the learning rate
     "optimizer.eps": 1e-8,
     "optimizer.eps_root": 0.0,
 }
-KUMAR = {**PLAIN, **ADAM, "network.norm": "none", "stream.order": "shuffled"}  # B5.1
-KUMAR_MLP = {  # B5.1: 2 x 100, in PyTorch's default initialisation
+KUMAR = {**PLAIN, **ADAM, "network.norm": "none", "stream.order": "shuffled"}  # Kumar
+KUMAR_MLP = {  # Kumar: 2 x 100, in PyTorch's default initialisation
     "kernels": ((784, 100), (100, 100), (100, 10)),
     "network.kernel_init": "torch",
     "network.bias_init": "torch",
 }
-# B5.1: conv 5x5 16, pool, conv 5x5 16, pool, 100, 100; images of 32, 28, 14, 10 and then 5 x 5 pixels
+# Kumar: conv 5x5 16, pool, conv 5x5 16, pool, 100, 100; images of 32, 28, 14, 10 and then 5 x 5 pixels
 KUMAR_CNN = ((5, 5, 3, 16), (5, 5, 16, 16), (400, 100), (100, 100))
-CIFAR = {"stream.mean": (0.4914, 0.4822, 0.4465), "stream.std": (0.247, 0.243, 0.261)}  # code of B5, load_data.py
+CIFAR = {"stream.mean": (0.4914, 0.4822, 0.4465), "stream.std": (0.247, 0.243, 0.261)}  # Kumar's code, load_data.py
 LYLE_2024 = {**PLAIN, "data.name": "cifar10", "stream.images": 0, "network.norm": "none", "optimizer.name": "adam"}
-PROBE = {"diagnostics.probe.targets": 10, "diagnostics.probe.steps": 2_000}  # A4.1, A13
+PROBE = {"diagnostics.probe.targets": 10, "diagnostics.probe.steps": 2_000}  # Lyle 2023
 LARGE_PROBE = {**PROBE, "diagnostics.probe.inputs": 2_048, "diagnostics.probe.batch": 512}  # these two are ours
 SOURCES = {
-    "class_incremental:paper": {  # B3.2
+    "class_incremental:paper": {  # Dohare
         "data.name": "cifar100",
         "lengths": tuple(range(5_000, 100_001, 5_000)),  # 20 times 200 epochs, of 25 more steps with every 5 classes
         "seeds": 30,
@@ -45,7 +46,7 @@ SOURCES = {
         "stream.validation": 50,
         "stream.batch": 90,
         "stream.augment": True,
-        "stream.mean": (0.5071, 0.4865, 0.4409),  # code of B3, incremental_cifar_experiment.py
+        "stream.mean": (0.5071, 0.4865, 0.4409),  # Dohare's code, incremental_cifar_experiment.py
         "stream.std": (0.2673, 0.2564, 0.2762),
         "stream.evaluation": 10_000,  # all of the test set, and so all 5,000 validation images
         "early_stopping": True,
@@ -64,7 +65,7 @@ SOURCES = {
         "schedule.milestones": (60 / 200, 120 / 200, 160 / 200),
         "schedule.warmup": 0.0,
     },
-    "composite:paper": {  # B1.2: three changes; B1.4: 20 tasks, 50,000 steps; all else ours
+    "composite:paper": {  # Lyle 2024: three changes; 20 tasks, 50,000 steps; all else ours
         **LYLE_2024,
         **LARGE_PROBE,
         "diagnostics.probe.every": 2,
@@ -76,18 +77,18 @@ SOURCES = {
             "targets": {"values": 0, "offset": 0.0, "growth": 1.0},
         },
     },
-    "continual_pairs:paper": {  # B5.1
+    "continual_pairs:paper": {  # Kumar
         **KUMAR,
         "data.name": "imagenet32",
         "lengths": 500 * (120,),  # 10 epochs
         "seeds": 10,
         "stream.per_class": 600,
-        "stream.held_out": 100,  # B3.2: the same data
+        "stream.held_out": 100,  # Dohare: the same data
         "stream.batch": 100,
         "stream.cycle": 0,
         "kernels": (*KUMAR_CNN, (100, 2)),
     },
-    "continual_pairs:paper_dohare": {  # B3.2
+    "continual_pairs:paper_dohare": {  # Dohare
         **PLAIN,
         "data.name": "imagenet32",
         "lengths": 2_000 * (3_000,),  # 250 epochs of 12 steps
@@ -95,7 +96,7 @@ SOURCES = {
         "stream.per_class": 600,
         "stream.held_out": 100,
         "stream.batch": 100,
-        "stream.cycle": 500,  # code of B3, imagenet/single_expr.py: one order of the 1,000 classes, again and again
+        "stream.cycle": 500,  # Dohare's code, imagenet/single_expr.py: one order of the 1,000 classes, again and again
         "stream.order": "shuffled",
         # images of 32, 28, 14, 12, 6, 4 and then 2 x 2 pixels
         "kernels": ((5, 5, 3, 32), (3, 3, 32, 64), (3, 3, 64, 128), (512, 128), (128, 128), (128, 2)),
@@ -106,25 +107,26 @@ SOURCES = {
         "optimizer.nesterov": False,
         "optimizer.weight_decay": 0.0,
     },
-    "five_plus_one:paper": {  # B5.1
+    "five_plus_one:paper": {  # Kumar
         **KUMAR,
         **CIFAR,
         "data.name": "cifar100",
         "lengths": 30 * (780,),
+        "seeds": 10,
         "stream.hard": 5,
         "stream.easy": 1,
         "stream.per_class": 500,  # 2,500 images of a hard task, 500 of an easy one
         "stream.batch": 32,
         "kernels": (*KUMAR_CNN, (100, 100)),
     },
-    "input_drift:paper": {  # B1.4: task length and number of tasks; all else ours
+    "input_drift:paper": {  # Lyle 2024: task length and number of tasks; all else ours
         **LYLE_2024,
         "lengths": 100 * (50_000,),
         "stream.kind": "rotation",
         "stream.severity": 0.0,
         "stream.growth": 1.4 / 99,  # 1.4 in the last task, as in that of `:laptop`: 7 times 0.2
     },
-    "label_permutation:paper": {  # B1.1: a last layer of 256; B1.4: task length, number of tasks; all else ours
+    "label_permutation:paper": {  # Lyle 2024: a last layer of 256; task length, number of tasks; all else ours
         **LYLE_2024,
         **LARGE_PROBE,
         "diagnostics.probe.every": 10,
@@ -132,8 +134,8 @@ SOURCES = {
         "kernels": ((3072, 256), (256, 256), (256, 10)),
         "stream.first_identity": False,
     },
-    "label_permutation:paper:gelu": {"network.activation": "gelu", "network.norm": "none"},  # B1.1
-    "permuted_pixels:paper": {  # B5.1
+    "label_permutation:paper:gelu": {"network.activation": "gelu", "network.norm": "none"},  # Lyle 2024
+    "permuted_pixels:paper": {  # Kumar
         **KUMAR,
         **KUMAR_MLP,
         "data.name": "mnist",
@@ -141,12 +143,12 @@ SOURCES = {
         "seeds": 10,
         "stream.images": 10_000,
         "stream.batch": 16,
-        "stream.redraw": True,  # code of B5, permuted_mnist.py and load_data.py
+        "stream.redraw": True,  # Kumar's code, permuted_mnist.py and load_data.py
         "stream.first_identity": True,
         "stream.mean": 0.5,
         "stream.std": 0.5,
     },
-    "permuted_pixels:paper_dohare": {  # B3.2
+    "permuted_pixels:paper_dohare": {  # Dohare
         **PLAIN,
         "data.name": "mnist",
         "lengths": 800 * (60_000,),
@@ -161,14 +163,14 @@ SOURCES = {
         "optimizer.learning_rate": 3e-3,  # of the grid 1e-2, 3e-3, 1e-3
         "optimizer.weight_decay": 0.0,
     },
-    "random_labels:paper": {  # B5.1
+    "random_labels:paper": {  # Kumar
         **KUMAR,
         **KUMAR_MLP,
         "data.name": "mnist",
         "lengths": 50 * (30_000,),  # 400 epochs
         "seeds": 10,
         "stream.images": 1_200,
-        "stream.labels": "permuted",  # code of B5, random_label_envs.py and load_data.py
+        "stream.labels": "permuted",  # Kumar's code, random_label_envs.py and load_data.py
         "stream.fraction": 1.0,
         "stream.transition": 0,
         "stream.batch": 16,
@@ -176,7 +178,7 @@ SOURCES = {
         "stream.std": 0.5,
         **PROBE,
     },
-    "random_labels:paper_lyle": {  # A8; lengths and batch are those of the reproduction there
+    "random_labels:paper_lyle": {  # Lyle 2023; lengths and batch are those of the reproduction there
         **PLAIN,
         **ADAM,
         "data.name": "mnist",
@@ -192,27 +194,27 @@ SOURCES = {
         "optimizer.eps": 1e-9,
         **LARGE_PROBE,
     },
-    "random_labels:paper_lyle:tuned_adam": {  # A8: epsilon inside the root, and faster second moments
+    "random_labels:paper_lyle:tuned_adam": {  # Lyle 2023: epsilon inside the root, and faster second moments
         "optimizer.learning_rate": 1e-3,
         "optimizer.b1": 0.9,
         "optimizer.b2": 0.9,
         "optimizer.eps": 1e-9,
         "optimizer.eps_root": 1e-3,
     },
-    "random_labels_cifar:paper": {  # B5.1
+    "random_labels_cifar:paper": {  # Kumar
         **KUMAR,
         **CIFAR,
         "data.name": "cifar10",
         "lengths": 50 * (30_000,),  # 400 epochs
         "seeds": 10,
         "stream.images": 1_200,
-        "stream.labels": "permuted",  # code of B5, random_label_envs.py
+        "stream.labels": "permuted",  # Kumar's code, random_label_envs.py
         "stream.fraction": 1.0,
         "stream.transition": 0,
         "stream.batch": 16,
         "kernels": (*KUMAR_CNN, (100, 10)),
     },
-    "random_labels_smooth:paper": {  # B1.4: task length, number of tasks; the transition is ours
+    "random_labels_smooth:paper": {  # Lyle 2024: task length, number of tasks; the transition is ours
         **LYLE_2024,
         **LARGE_PROBE,
         "diagnostics.probe.every": 10,
@@ -220,12 +222,15 @@ SOURCES = {
         "stream.fraction": 1.0,
         "stream.transition": 25_000,
     },
-    "random_labels_smooth:paper:abrupt": {"stream.fraction": 1.0, "stream.transition": 0},  # B1.2: from 1% to 100%
+    "random_labels_smooth:paper:abrupt": {
+        "stream.fraction": 1.0,
+        "stream.transition": 0,
+    },  # Lyle 2024: from 1% to 100%
     "random_labels_smooth:paper:reset_01": {"stream.fraction": 0.01, "stream.transition": 0},
-    "slowly_changing_regression:paper": {  # B3.2
+    "slowly_changing_regression:paper": {  # Dohare
         **PLAIN,
         "data.name": "none",
-        "lengths": 300 * (10_000,),  # code of B3, cfg/flip_one/relu.json: 3,000,000 examples
+        "lengths": 300 * (10_000,),  # Dohare's code, cfg/flip_one/relu.json: 3,000,000 examples
         "seeds": 100,
         "stream.inputs": 20,
         "stream.slow": 15,
@@ -240,7 +245,7 @@ SOURCES = {
         "optimizer.learning_rate": 1e-2,  # of the grid 1e-2, 3e-3, 1e-3
         "optimizer.weight_decay": 0.0,
     },
-    "target_offset:paper": {  # B1.2: c = 100, first fit and second fit; B1.4: task length
+    "target_offset:paper": {  # Lyle 2024: c = 100, first fit and second fit; task length
         **LYLE_2024,
         **LARGE_PROBE,
         **{name.replace("probe", "probe_offset"): value for name, value in LARGE_PROBE.items()},
@@ -252,7 +257,7 @@ SOURCES = {
         "stream.growth": 0.0,
         "head.name": "linear",
     },
-    "warm_start:paper": {  # not in the sheet: Ash and Adams 2020, section 2, and run.py of its code
+    "warm_start:paper": {  # Ash and Adams 2020, section 2, and run.py of its code
         **PLAIN,
         "data.name": "cifar10",
         "lengths": (68_600, 137_200),  # 350 epochs, of 196 steps for each half of the images

@@ -29,7 +29,7 @@ def continual_pairs(
     The classes are paired by a permutation that each run draws; when all are used up, a new one pairs them anew. The
     network has two outputs, and the labels of a task are 0 and 1. Defaults are Kumar's: 600 training and 100 test
     images of each class, batch 100, 120 steps (10 epochs) a task. Dohare's tasks have 250 epochs, `steps=3_000`, and
-    the head's weights are zeroed before each, which is for an intervention to do.
+    the head's weights and bias are zeroed before each, which is for an intervention to do.
 
     Args:
       spec: shapes of the data, with the number of classes under "classes".
