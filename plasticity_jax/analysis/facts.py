@@ -97,10 +97,11 @@ def warnings(variants, groups):
             text = f"{len(group.excluded)} of {total} runs are left out of all means, which favours those that remain"
             out.append(f"{group.label}: {text} ({named}).")
     for seeds in range(1, 5):
-        few = ", ".join(group.label for group in groups if group.seeds == seeds)
+        few = [group.label for group in groups if group.seeds == seeds]
         if few:
+            named = "all" if len(few) == len(groups) > 1 else ", ".join(few)
             count = "1 seed" if seeds == 1 else f"{seeds} seeds"
-            out.append(f"{few}: {count}; below 5 seeds, bands in figures cover less than 95%.")
+            out.append(f"{named}: {count}; below 5 seeds, bands in figures cover less than 95%.")
     return out
 
 

@@ -1,7 +1,6 @@
 """Figures of networks with many layers: a map of layer and task for each group instead of a panel for each layer."""
 
 import math
-import textwrap
 
 import numpy as np
 
@@ -13,7 +12,6 @@ __all__ = ["draw", "names"]
 COLUMNS = 6  # maps side by side
 LAYER_INCHES = 0.15
 MOST_TICKS = 5
-LONGEST_TITLE = 90  # characters of all titles of a row
 
 
 def names(variable, groups):
@@ -49,7 +47,7 @@ def draw(name, caption, metrics, groups, log_from):
         norm = _norm(np.concatenate([m.values.ravel() for m in means]), log_from if metric.log else np.inf)
         for i, (axis, (group, values), mean) in enumerate(zip(panels, found, means, strict=False)):
             image = _map(axis, mean, norm, labelled=i % columns == 0)
-            axis.set_title(textwrap.fill(group.label, LONGEST_TITLE // columns))
+            axis.set_title(style.wrapped(group.label, columns))
             curves += _records(group, metric.variable, values, labels[metric])
         for axis in panels[len(found) :]:
             axis.remove()

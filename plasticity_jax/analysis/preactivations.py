@@ -33,7 +33,7 @@ def draw(groups):
             curves += _records(group, values.sel(layer=layer), layer)
         for axis, layer in zip(row, chosen, strict=True):
             _panel(axis, i, group, values.sel(layer=layer) if layer in values["layer"].values else None)
-            axis.set_title(f"{layer},\n{group.label}")
+            axis.set_title(f"{layer},\n{style.wrapped(group.label, len(chosen))}")
         row[0].set_ylabel("mean pre-activation")
     for column in axes.T:  # one range for each layer, so that groups can be compared
         style.share(column)

@@ -4,6 +4,7 @@ import itertools
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -147,6 +148,12 @@ def test_variants_with_few_seeds_share_one_warning(tmp_path):
         write_variant(tmp_path / name, metrics(0.1, seeds=list(seeds), small=True))
     told = [line for line in report.text(tmp_path).splitlines() if "below 5 seeds" in line]
     assert [line.partition(";")[0] for line in told] == ["warning: b: 1 seed", "warning: a, c: 2 seeds"]
+    (told,) = (line for line in report.text(tmp_path / "a").splitlines() if "below 5 seeds" in line)
+    assert told.startswith("warning: a: 2 seeds")
+    for name in "bd":
+        shutil.rmtree(tmp_path / name)
+    (told,) = (line for line in report.text(tmp_path).splitlines() if "below 5 seeds" in line)
+    assert told.startswith("warning: all: 2 seeds")
 
 
 def test_one_task_gives_a_report_without_changes(tmp_path):
@@ -263,6 +270,19 @@ def test_legends_lie_outside_the_panels(sweep):
         box = legend.get_window_extent()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= drawing.figure.bbox.x1
         assert not any(axes.get_tightbbox().overlaps(box) for axes in drawing.figure.axes)
+
+
+def test_labels_of_axes_fit_their_panels():
+    with style.context():
+        figure, ((axes,),) = style.grid(1, 1)
+        axes.plot([0, 1], label="adam")
+        axes.set(xlabel="task", title="a")
+        style.legend(figure)
+        for label in {metric.label for _, *panels in figures.FIGURES.values() for metric in panels}:
+            axes.set_ylabel(label)
+            figure.draw_without_rendering()
+            box = axes.yaxis.label.get_window_extent()
+            assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, label
 
 
 def test_neighbouring_colours_differ_in_lightness():
