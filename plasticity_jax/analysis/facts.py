@@ -90,6 +90,7 @@ def warnings(variants, groups):
         if mine[0].done < mine[0].tasks:
             state = dataset.attrs["status"].get("state", "unknown")
             out.append(f"{name}: {mine[0].done} of {mine[0].tasks} tasks have numbers (state: {state}).")
+    out += [_different(block, groups) for block in ("data", "stream") if _different(block, groups)]
     for group in groups:
         if group.excluded:
             total = group.seeds + len(group.excluded)
@@ -134,6 +135,17 @@ def environment(variants):
         texts = [v if len(values) == 1 else f"{v} ({', '.join(names)})" for v, names in values.items()]
         out[path.removeprefix("versions.")] = "; ".join(texts)
     return out
+
+
+def _different(block, groups):
+    """The warning that variants have different data or streams, "" where they have not."""
+    found = {}
+    for group in groups:
+        if group.named(block):
+            found.setdefault(group.named(block), {})[group.variant] = None
+    named = "; ".join(f"{name} ({', '.join(who)})" for name, who in found.items())
+    text = f"Variants differ in {block}: {named}. They learn other things, and no differences between them are given."
+    return text if len(found) > 1 else ""
 
 
 def _text(value):

@@ -46,6 +46,10 @@ class Group(NamedTuple):
         """Number of runs that count."""
         return self.data.sizes.get("run", 0)
 
+    def named(self, block):
+        """The name in a block of the configuration, such as "data"; "" where it is not known."""
+        return self.data.attrs.get("config", {}).get(block, {}).get("name", "")
+
     def values(self, name):
         """One metric of the tasks done, or None where it was not measured or is NaN throughout.
 

@@ -76,7 +76,8 @@ def _sections(folder, variants, groups, summary, differences, drawings):
     kind = grouping.score(groups)
     table = f"Final {kind} in the first and in the last task that have one, their difference, and online {kind} over "
     table += f"all tasks. {tables.measured(summary)}"
-    paired = f"Differences, paired by seed. {tables.measured(differences)}"
+    others = tables.measured(differences) if tables.measured(differences) != tables.measured(summary) else ""
+    paired = f"Differences, paired by seed. {others}"
     yield page.section("Warnings", page.bullets(facts.warnings(variants, groups), "warnings"))
     yield page.section(
         "Variants",
