@@ -144,6 +144,7 @@ def _share(axes, rows):
             kinds.setdefault((metric.label, metric.log), []).append(axis)
     for (_, log), shared in kinds.items():
         style.share(shared)
-        values = np.concatenate([line.get_ydata() for axis in shared for line in axis.lines])
-        if log and np.nanmin(values) > 0 and np.nanmax(values) > LOG_FROM * np.nanmin(values):
+        values = np.concatenate([[np.nan], *(line.get_ydata() for axis in shared for line in axis.lines)])
+        values = values[np.isfinite(values)]
+        if log and values.size and values.min() > 0 and values.max() > LOG_FROM * values.min():
             shared[0].set_yscale("log")

@@ -38,6 +38,47 @@ def test_axes_are_logarithmic_where_values_span_decades_and_panels_of_one_label_
     assert low < 1.0 and high > largest  # no line lies on the frame
 
 
+def _overlap(seeds_with_numbers):
+    """Metrics of eight seeds, of which so many have dormant units in each task."""
+    dataset = metrics(0.1).isel(layer=slice(0, 1))
+    values = np.tile(0.1 * np.arange(8)[:, None, None], (1, 6, 1))
+    for task, seeds in enumerate(seeds_with_numbers):
+        values[seeds:, task] = np.nan
+    return dataset.assign(dormant_overlap=(("run", "task", "layer"), values))
+
+
+def test_points_of_fewer_than_half_of_the_seeds_are_left_out(tmp_path):
+    write_variant(tmp_path / "a", _overlap([8, 4, 3, 8, 1, 0]))
+    drawing = next(d for d in _drawn(tmp_path) if d.name == "changes")
+    (panel,) = drawing.figure.axes
+    assert panel.lines[0].get_xdata().tolist() == [1, 2, 4]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), [0.35, 0.15, 0.35], rtol=1e-6)
+    assert drawing.caption.endswith("Points that rest on fewer than half of the seeds are left out: 2.")
+    assert "mean over 4 to 8 seeds" in drawing.caption
+    assert [(c["n"], np.isfinite(c["mean"])) for c in drawing.curves] == [
+        *((8, True), (4, True), (3, False), (8, True), (1, False))
+    ]
+
+
+def test_a_panel_without_enough_seeds_is_empty_and_a_map_has_a_gap(tmp_path):
+    few = _overlap([3] * 6)
+    few["spectral_norm"] = few["dormant_overlap"] + 1
+    write_variant(tmp_path / "few", few)
+    drawn = {d.name: d for d in _drawn(tmp_path)}
+    assert not drawn["changes"].figure.axes[0].lines and not drawn["weights"].figure.axes[0].lines
+    assert "Lines" not in drawn["changes"].caption
+    deep = _deep(9)
+    deep = deep.isel(run=[0, 1, 0, 1, 0]).assign_coords(seed=("run", range(5)))
+    deep["spectral_norm"][2:, :, 4] = np.nan
+    deep["preactivation_mean"][2:, :, 0] = np.nan
+    write_variant(tmp_path / "deep" / "a", deep)
+    drawn = {d.name: d for d in _drawn(tmp_path / "deep")}
+    (image,) = drawn["weights"].figure.axes[0].images
+    assert np.isnan(np.ma.filled(image.get_array(), np.nan)).all(1).tolist() == [layer == 4 for layer in range(9)]
+    assert "are left out: 6." in drawn["weights"].caption
+    assert np.isnan(drawn["preactivation_mean"].figure.axes[0].lines[0].get_ydata()).all()
+
+
 def test_long_names_of_layers_have_a_line_of_their_own(tmp_path):
     long = "stage3_block0/shortcut"
     write_variant(tmp_path / "a", metrics(0.1).assign_coords(layer=["stem", long, "head"]))
