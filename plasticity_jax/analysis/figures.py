@@ -81,6 +81,8 @@ def _figure(name, caption, *metrics, groups, classes):
                 style.mark_chance(axis, classes)
         for axis in row[len(panels) :]:
             axis.remove()
+    if name == "probe":
+        caption += fits.mark_baseline([axis for axis in figure.axes if axis.lines], groups)
     _share(axes, rows)
     return drawing.finished(name, figure, caption, curves, groups)
 
