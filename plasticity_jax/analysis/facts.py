@@ -48,10 +48,14 @@ def spans(numbers):
 
 
 def constant_settings(variants):
-    """Settings of the stream, network, optimizer, interventions and data that all variants share: {path: text}."""
+    """Settings of the stream, network, optimizer, interventions and data that all variants share: {path: text}.
+
+    Those of a diagnostic stand in one line; one that has none, and is measured at every boundary, is left out.
+    """
     configs = [flatten(d.attrs["config"]) for d in variants.values() if d.attrs["config"]]
-    shared = {path: value for path, value in (configs or [{}])[0].items() if path.split(".")[0] in BLOCKS}
-    return {p: _text(v) for p, v in shared.items() if all(_text(c.get(p)) == _text(v) for c in configs)}
+    shared = {p: _text(v) for p, v in (configs or [{}])[0].items() if all(_text(c.get(p)) == _text(v) for c in configs)}
+    blocks = {path: text for path, text in shared.items() if path.split(".")[0] in BLOCKS}
+    return blocks | _diagnostics(shared)
 
 
 def differing_settings(variants):
@@ -135,6 +139,18 @@ def environment(variants):
         texts = [v if len(values) == 1 else f"{v} ({', '.join(names)})" for v, names in values.items()]
         out[path.removeprefix("versions.")] = "; ".join(texts)
     return out
+
+
+def _diagnostics(shared):
+    """Settings of diagnostics, a line for each: {"diagnostics.probe": "every 5 tasks, targets 3"}."""
+    lines = {}
+    for path, text in shared.items():
+        block, name, setting = [*path.split(".", 2), "", ""][:3]
+        usual = {"name": name, "every": "1", "every_segments": "0"}
+        if block == "diagnostics" and setting and text != usual.get(setting):
+            said = {"every": f"every {text} tasks", "every_segments": f"every {text} segments"}
+            lines.setdefault(f"{block}.{name}", []).append(said.get(setting, f"{setting} {text}"))
+    return {path: ", ".join(said) for path, said in lines.items()}
 
 
 def _different(block, groups):
