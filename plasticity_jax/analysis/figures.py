@@ -15,6 +15,7 @@ from plasticity_jax.analysis import (
     landscape,
     layers,
     learning,
+    others,
     preactivations,
     retention,
     style,
@@ -58,6 +59,8 @@ def draw(groups, classes=None):
         drawings = [_figure(name, *FIGURES[name], groups=shown, classes=classes) for name in FIGURES]
         drawings.append(learning.draw(shown, classes))
         drawings += [module.draw(shown) for module in (preactivations, retention, interference, landscape, fits)]
+        own = others.figures(shown)
+        drawings += [_figure(name, *own[name], groups=shown, classes=None) for name in own]
     return [d._replace(caption=f"{d.caption} {note}".strip()) for d in drawings if d is not None]
 
 
