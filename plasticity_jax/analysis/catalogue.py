@@ -27,7 +27,7 @@ FIGURES = {
     ),
     "online_plasticity": (
         "Share of the loss on its batch that an update takes away, mean over the updates that were looked at.",
-        Metric("online_plasticity", "online plasticity", "share of the batch's loss (fraction)"),
+        Metric("online_plasticity", "online plasticity", "share of loss (fraction)"),
     ),
     "loss": (
         "Loss per task; of squared errors also the share of the targets' variance that is explained.",
@@ -58,7 +58,7 @@ FIGURES = {
     "predictions": (
         "Predictions at the end of each task: how sure they are, and how many one more update would change.",
         Metric("prediction_entropy", "entropy", "entropy (nats)"),
-        Metric("churn", "churn", "changed by an update (fraction)"),
+        Metric("churn", "churn", "changed (fraction)"),
     ),
     "norms": (
         "Size of the weights at the end of each task.",

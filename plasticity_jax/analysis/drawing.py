@@ -1,4 +1,8 @@
-"""What all figures of lines share: a line with its band, the numbers behind it, and the sentence on both."""
+"""What all figures of lines share: a line with its band, the numbers behind it, and the sentence on both.
+
+A point that rests on fewer than half of a group's seeds is left out: it says more of which seeds have a number than of
+the group.
+"""
 
 from typing import NamedTuple
 
@@ -6,7 +10,7 @@ import numpy as np
 
 from plasticity_jax.analysis import statistics, style
 
-__all__ = ["Drawing", "excluded", "finished", "line", "records"]
+__all__ = ["Drawing", "excluded", "finished", "interval", "line", "mean", "records"]
 
 
 class Drawing(NamedTuple):
@@ -33,9 +37,24 @@ def line(axes, i, group, values, x, unit, metric, layer="", label=None):
     Returns:
       The numbers of the line, a record a point.
     """
-    interval = statistics.interval(values, axis="run")
-    style.line(axes, i, np.asarray(x), interval, group.label if label is None else label)
-    return records(group, x, interval, unit, metric, layer)
+    found, x = interval(group, values), np.asarray(x)
+    shown = np.isfinite(found.mean)
+    if shown.any():
+        drawn = statistics.Interval(*(field[shown] for field in found))
+        style.line(axes, i, x[shown], drawn, group.label if label is None else label)
+    return records(group, x, found, unit, metric, layer)
+
+
+def interval(group, values):
+    """The mean over runs with its bootstrap interval, NaN where it rests on fewer than half of the group's seeds."""
+    found = statistics.interval(values, axis="run")
+    few = 2 * found.n < group.seeds
+    return statistics.Interval(*(np.where(few, np.nan, field) for field in found[:3]), found.n)
+
+
+def mean(group, values):
+    """The mean over runs as a DataArray, NaN as in `interval`."""
+    return values.mean("run").where(2 * np.isfinite(values).sum("run") >= group.seeds)
 
 
 def records(group, x, interval, unit, metric, layer=""):
@@ -48,14 +67,18 @@ def records(group, x, interval, unit, metric, layer=""):
 def finished(name, figure, caption, curves, groups):
     """A Drawing with a legend, whose caption says what lines and bands are and what was left out of them."""
     style.legend(figure)
-    counts = sorted({record["n"] for record in curves if record["n"]}) or [0]
+    counts = sorted({record["n"] for record in curves if np.isfinite(record["mean"])})
+    if not counts:
+        return Drawing(name, figure, caption + excluded(groups, curves), curves)
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     text = f"{caption} Lines: mean over {seeds} seed{'s' if counts[-1] > 1 else ''}; "
     text += "bands: pointwise 95% bootstrap intervals over seeds." if counts[-1] > 1 else "one seed gives no band."
-    return Drawing(name, figure, text + excluded(groups), curves)
+    return Drawing(name, figure, text + excluded(groups, curves), curves)
 
 
-def excluded(groups):
-    """The sentence of a caption on the runs that are left out of all means; "" where there are none."""
+def excluded(groups, curves=()):
+    """The sentences of a caption on the points that are left out, and on the runs that are; "" where there are none."""
+    few = sum(record["n"] > 0 and not np.isfinite(record["mean"]) for record in curves)
+    text = f" Points that rest on fewer than half of the seeds are left out: {few}." if few else ""
     count = sum(len(group.excluded) for group in groups)
-    return f" Runs excluded: {count}." if count else ""
+    return text + (f" Runs excluded: {count}." if count else "")

@@ -48,10 +48,14 @@ def spans(numbers):
 
 
 def constant_settings(variants):
-    """Settings of the stream, network, optimizer, interventions and data that all variants share: {path: text}."""
+    """Settings of the stream, network, optimizer, interventions and data that all variants share: {path: text}.
+
+    Those of a diagnostic stand in one line; one that has none, and is measured at every boundary, is left out.
+    """
     configs = [flatten(d.attrs["config"]) for d in variants.values() if d.attrs["config"]]
-    shared = {path: value for path, value in (configs or [{}])[0].items() if path.split(".")[0] in BLOCKS}
-    return {p: _text(v) for p, v in shared.items() if all(_text(c.get(p)) == _text(v) for c in configs)}
+    shared = {p: _text(v) for p, v in (configs or [{}])[0].items() if all(_text(c.get(p)) == _text(v) for c in configs)}
+    blocks = {path: text for path, text in shared.items() if path.split(".")[0] in BLOCKS}
+    return blocks | _diagnostics(shared)
 
 
 def differing_settings(variants):
@@ -90,6 +94,7 @@ def warnings(variants, groups):
         if mine[0].done < mine[0].tasks:
             state = dataset.attrs["status"].get("state", "unknown")
             out.append(f"{name}: {mine[0].done} of {mine[0].tasks} tasks have numbers (state: {state}).")
+    out += [_different(block, groups) for block in ("data", "stream") if _different(block, groups)]
     for group in groups:
         if group.excluded:
             total = group.seeds + len(group.excluded)
@@ -97,10 +102,11 @@ def warnings(variants, groups):
             text = f"{len(group.excluded)} of {total} runs are left out of all means, which favours those that remain"
             out.append(f"{group.label}: {text} ({named}).")
     for seeds in range(1, 5):
-        few = ", ".join(group.label for group in groups if group.seeds == seeds)
+        few = [group.label for group in groups if group.seeds == seeds]
         if few:
+            named = "all" if len(few) == len(groups) > 1 else ", ".join(few)
             count = "1 seed" if seeds == 1 else f"{seeds} seeds"
-            out.append(f"{few}: {count}; below 5 seeds, bands in figures cover less than 95%.")
+            out.append(f"{named}: {count}; below 5 seeds, bands in figures cover less than 95%.")
     return out
 
 
@@ -133,6 +139,29 @@ def environment(variants):
         texts = [v if len(values) == 1 else f"{v} ({', '.join(names)})" for v, names in values.items()]
         out[path.removeprefix("versions.")] = "; ".join(texts)
     return out
+
+
+def _diagnostics(shared):
+    """Settings of diagnostics, a line for each: {"diagnostics.probe": "every 5 tasks, targets 3"}."""
+    lines = {}
+    for path, text in shared.items():
+        block, name, setting = [*path.split(".", 2), "", ""][:3]
+        usual = {"name": name, "every": "1", "every_segments": "0"}
+        if block == "diagnostics" and setting and text != usual.get(setting):
+            said = {"every": f"every {text} tasks", "every_segments": f"every {text} segments"}
+            lines.setdefault(f"{block}.{name}", []).append(said.get(setting, f"{setting} {text}"))
+    return {path: ", ".join(said) for path, said in lines.items()}
+
+
+def _different(block, groups):
+    """The warning that variants have different data or streams, "" where they have not."""
+    found = {}
+    for group in groups:
+        if group.named(block):
+            found.setdefault(group.named(block), {})[group.variant] = None
+    named = "; ".join(f"{name} ({', '.join(who)})" for name, who in found.items())
+    text = f"Variants differ in {block}: {named}. They learn other things, and no differences between them are given."
+    return text if len(found) > 1 else ""
 
 
 def _text(value):

@@ -15,6 +15,7 @@ from plasticity_jax.analysis import (
     landscape,
     layers,
     learning,
+    others,
     preactivations,
     retention,
     style,
@@ -58,6 +59,8 @@ def draw(groups, classes=None):
         drawings = [_figure(name, *FIGURES[name], groups=shown, classes=classes) for name in FIGURES]
         drawings.append(learning.draw(shown, classes))
         drawings += [module.draw(shown) for module in (preactivations, retention, interference, landscape, fits)]
+        own = others.figures(shown)
+        drawings += [_figure(name, *own[name], groups=shown, classes=None) for name in own]
     return [d._replace(caption=f"{d.caption} {note}".strip()) for d in drawings if d is not None]
 
 
@@ -81,6 +84,8 @@ def _figure(name, caption, *metrics, groups, classes):
                 style.mark_chance(axis, classes)
         for axis in row[len(panels) :]:
             axis.remove()
+    if name == "probe":
+        caption += fits.mark_baseline([axis for axis in figure.axes if axis.lines], groups)
     _share(axes, rows)
     return drawing.finished(name, figure, caption, curves, groups)
 
@@ -144,6 +149,7 @@ def _share(axes, rows):
             kinds.setdefault((metric.label, metric.log), []).append(axis)
     for (_, log), shared in kinds.items():
         style.share(shared)
-        values = np.concatenate([line.get_ydata() for axis in shared for line in axis.lines])
-        if log and np.nanmin(values) > 0 and np.nanmax(values) > LOG_FROM * np.nanmin(values):
+        values = np.concatenate([[np.nan], *(line.get_ydata() for axis in shared for line in axis.lines)])
+        values = values[np.isfinite(values)]
+        if log and values.size and values.min() > 0 and values.max() > LOG_FROM * values.min():
             shared[0].set_yscale("log")

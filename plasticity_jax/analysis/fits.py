@@ -1,9 +1,11 @@
 """The figure of the probe's fits: loss of copies, and of new networks, while they are fitted to fresh targets."""
 
+import numpy as np
+
 from plasticity_jax.analysis import drawing, style
 from plasticity_jax.analysis import groups as grouping
 
-__all__ = ["draw"]
+__all__ = ["draw", "mark_baseline"]
 
 
 def draw(groups):
@@ -34,8 +36,20 @@ def draw(groups):
         axis.set(title=title, xlabel="optimizer step of the fit", yscale="log")
         axis.tick_params(labelleft=axis is axes[0][0])
     axes[0][0].set_ylabel("probe loss (squared error)")
-    style.share(axes[0])
     caption = (
         "Copies fitted to fresh targets: loss over all probe inputs, mean over targets, from a fresh optimizer state."
     )
+    caption += mark_baseline(axes[0], [group for _, group, _, _ in found])
+    style.share(axes[0])
     return drawing.finished("probe_curves", figure, caption, curves, [group for _, group, _, _ in found])
+
+
+def mark_baseline(panels, groups):
+    """Draws the mean of `probe_baseline` into panels of probe losses; returns a sentence on it, "" without any."""
+    known = [group.values("probe_baseline") for group in groups]
+    means = [float(values.mean()) for values in known if values is not None]
+    if not means:
+        return ""
+    for axes in panels:
+        style.mark(axes, np.mean(means), f"best constants ({np.mean(means):.2f})")
+    return " Grey line: the loss of the best constants (probe_baseline): from there up, nothing is fitted."

@@ -26,19 +26,29 @@ class Group(NamedTuple):
     excluded: dict  # "seed 3" -> why it does not count
     done: int  # tasks that are done
     tasks: int  # tasks that were asked for
+    alone: bool = False  # whether there is no other variant
 
     @property
     def label(self):
-        """Variant and grid point in words; settings by the last part of their path where that is unique."""
+        """Variant and grid point in words, the point alone where there is no other variant.
+
+        Settings go by the last part of their path where that is unique.
+        """
         names = [path.rsplit(".", 1)[-1] for path in self.settings]
         names = [n if names.count(n) == 1 else path for n, path in zip(names, self.settings, strict=True)]
         point = ", ".join(f"{n} {value:.4g}" for n, value in zip(names, self.settings.values(), strict=True))
-        return f"{self.variant} ({point})" if point else self.variant
+        if not point:
+            return self.variant
+        return point if self.alone else f"{self.variant} ({point})"
 
     @property
     def seeds(self):
         """Number of runs that count."""
         return self.data.sizes.get("run", 0)
+
+    def named(self, block):
+        """The name in a block of the configuration, such as "data"; "" where it is not known."""
+        return self.data.attrs.get("config", {}).get(block, {}).get("name", "")
 
     def values(self, name):
         """One metric of the tasks done, or None where it was not measured or is NaN throughout.
@@ -56,7 +66,8 @@ class Group(NamedTuple):
 
 def split(variants):
     """All groups of a {name: dataset}, in the order of the variants and, within one, of the runs."""
-    return [group for name, dataset in variants.items() for group in _points(name, dataset)]
+    found = [group for name, dataset in variants.items() for group in _points(name, dataset)]
+    return [group._replace(alone=len(variants) == 1) for group in found]
 
 
 def tasks_done(dataset):

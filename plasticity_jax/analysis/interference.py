@@ -52,22 +52,24 @@ def draw(groups):
     Returns:
       Drawing, whose records are the example and the cluster at each place; None where nothing was measured.
     """
-    found = [(group, _matrices(group)) for group in groups if group.values(NAME) is not None]
+    found = [(group, *_matrices(group)) for group in groups if group.values(NAME) is not None]
     if not found:
         return None
-    width, beside = max(len(matrices) for _, matrices in found), min(2, len(found))  # groups side by side
+    width, beside = max(len(matrices) for _, _, matrices in found), min(2, len(found))  # groups side by side
     figure, axes = style.grid(math.ceil(len(found) / beside), width * beside, height=2.3 if beside > 1 else 3.2)
     free, records = axes.reshape(-1, width), []
-    for row, (group, matrices) in zip(free, found, strict=False):
+    for row, (group, _, matrices) in zip(free, found, strict=False):
         for axis, (task, cosines) in zip(row, matrices.items(), strict=False):
             image, places = _map(axis, cosines)
-            axis.set(title=f"{group.label},\ntask {task + 1}", xticks=[], yticks=[])
+            label = style.wrapped(group.label, axes.shape[1] + 1)  # beside the colour bar
+            axis.set(title=f"{label},\ntask {task + 1}", xticks=[], yticks=[])
             records += [{"variant": group.variant, **group.settings, "task": task + 1, **place} for place in places]
     for axis in axes.flat:
         if not axis.images:
             axis.remove()
     figure.colorbar(image, ax=figure.axes, label="cosine of two examples' gradients", aspect=40, fraction=0.03)
-    caption = "Cosines between the gradients of single examples, of one run: its first and its newest measurement. "
+    caption = f"Cosines between the gradients of single examples, of one run ({_named(found)}): its first and its "
+    caption += "newest measurement. "
     caption += "Rows and columns are ordered by k-means with 10 clusters, anew in each panel."
     return drawing.Drawing(NAME, figure, caption, records)
 
@@ -83,8 +85,16 @@ def _map(axes, cosines):
 
 
 def _matrices(group):
-    """{task: [k, k]} of the first run that counts, in the first and in the last task that was measured."""
+    """The seed of the first run that counts, and its {task: [k, k]} in the first and in the last task measured."""
     values = group.values(NAME).transpose("run", "task", "example", "other")
     values = values[grouping.measured(values, "run")[0]]
     tasks = grouping.measured(values)
-    return {task: values.values[task] for task in sorted({tasks[0], tasks[-1]})}
+    return int(values["seed"]), {task: values.values[task] for task in sorted({tasks[0], tasks[-1]})}
+
+
+def _named(found):
+    """The seeds of the runs that are shown: one if it is the same in all groups."""
+    seeds = {group.label: seed for group, seed, _ in found}
+    if len(set(seeds.values())) == 1:
+        return f"seed {found[0][1]}"
+    return "; ".join(f"{label}: seed {seed}" for label, seed in seeds.items())

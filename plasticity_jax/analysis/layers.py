@@ -1,11 +1,10 @@
 """Figures of networks with many layers: a map of layer and task for each group instead of a panel for each layer."""
 
 import math
-import textwrap
 
 import numpy as np
 
-from plasticity_jax.analysis import drawing, statistics, style
+from plasticity_jax.analysis import drawing, style
 from plasticity_jax.analysis import groups as grouping
 
 __all__ = ["draw", "names"]
@@ -13,7 +12,6 @@ __all__ = ["draw", "names"]
 COLUMNS = 6  # maps side by side
 LAYER_INCHES = 0.15
 MOST_TICKS = 5
-LONGEST_TITLE = 90  # characters of all titles of a row
 
 
 def names(variable, groups):
@@ -45,11 +43,11 @@ def draw(name, caption, metrics, groups, log_from):
     curves = []
     for metric, panels in zip(metrics, axes.reshape(len(metrics), -1), strict=True):
         found = [(g, g.values(metric.variable)) for g in groups if g.values(metric.variable) is not None]
-        means = [_means(values, labels[metric]) for _, values in found]
+        means = [_means(*one, labels[metric]) for one in found]
         norm = _norm(np.concatenate([m.values.ravel() for m in means]), log_from if metric.log else np.inf)
         for i, (axis, (group, values), mean) in enumerate(zip(panels, found, means, strict=False)):
             image = _map(axis, mean, norm, labelled=i % columns == 0)
-            axis.set_title(textwrap.fill(group.label, LONGEST_TITLE // columns))
+            axis.set_title(style.wrapped(group.label, columns))
             curves += _records(group, metric.variable, values, labels[metric])
         for axis in panels[len(found) :]:
             axis.remove()
@@ -57,19 +55,21 @@ def draw(name, caption, metrics, groups, log_from):
         figure.colorbar(image, ax=panels[: len(found)].tolist(), label=metric.label, aspect=25, fraction=0.05)
     seeds = max((record["n"] for record in curves), default=0)
     caption += f" Colours: mean over {seeds} seed{'s' if seeds > 1 else ''}; intervals are in its table."
-    return drawing.Drawing(name, figure, caption + drawing.excluded(groups), curves)
+    return drawing.Drawing(name, figure, caption + drawing.excluded(groups, curves), curves)
 
 
-def _means(values, labels):
+def _means(group, values, labels):
     """[layer, task] means over runs, of the tasks that were measured."""
     values = values.isel(task=grouping.measured(values)).reindex(layer=labels)
-    return values.mean("run").transpose("layer", "task")
+    return drawing.mean(group, values).transpose("layer", "task")
 
 
 def _norm(values, log_from):
     """From numbers to colours: logarithmic where they are positive and span enough."""
     from matplotlib.colors import LogNorm, Normalize
 
+    if not np.isfinite(values).any():
+        return Normalize(0, 1)
     low, high = np.nanmin(values), np.nanmax(values)
     return (LogNorm if low > 0 and high > log_from * low else Normalize)(low, high)
 
@@ -90,6 +90,6 @@ def _records(group, variable, values, labels):
     """The numbers of one map, a record for each layer and task."""
     values, curves = values.isel(task=grouping.measured(values)), []
     for layer in (name for name in labels if name in values["layer"].values):
-        interval = statistics.interval(values.sel(layer=layer), axis="run")
+        interval = drawing.interval(group, values.sel(layer=layer))
         curves += drawing.records(group, values["task"] + 1, interval, "task", variable, layer)
     return curves

@@ -33,7 +33,7 @@ def draw(groups):
             curves += _records(group, values.sel(layer=layer), layer)
         for axis, layer in zip(row, chosen, strict=True):
             _panel(axis, i, group, values.sel(layer=layer) if layer in values["layer"].values else None)
-            axis.set_title(f"{layer},\n{group.label}")
+            axis.set_title(f"{layer},\n{style.wrapped(group.label, len(chosen))}")
         row[0].set_ylabel("mean pre-activation")
     for column in axes.T:  # one range for each layer, so that groups can be compared
         style.share(column)
@@ -47,7 +47,7 @@ def draw(groups):
 def _panel(axes, i, group, values):
     """Draws one layer of one group, nothing where the group lacks it."""
     if values is not None:
-        means = values.isel(task=grouping.measured(values)).mean("run")
+        means = drawing.mean(group, values.isel(task=grouping.measured(values)))
         bands = [(_at(means, low), _at(means, high), opacity) for (low, high), opacity in BANDS.items()]
         style.spread(axes, i, means["task"].values + 1, _at(means, 0.5), bands)
     style.count(axes, group.done, "task")
@@ -60,7 +60,7 @@ def _at(means, share):
 
 def _records(group, values, layer):
     """The means over runs of all quantiles of one layer, a record for each task."""
-    means = values.isel(task=grouping.measured(values)).mean("run").transpose("task", "quantile")
+    means = drawing.mean(group, values.isel(task=grouping.measured(values))).transpose("task", "quantile")
     fixed = {"variant": group.variant, **group.settings, "metric": NAME, "layer": layer, "unit": "task"}
     names = [f"quantile {share:.3g}" for share in means["quantile"].values]
     return [

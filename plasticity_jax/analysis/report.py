@@ -10,7 +10,7 @@ A sweep that is still running gives a report that says how far it is.
 import json
 import pathlib
 
-from plasticity_jax.analysis import facts, figures, page, results, style, tables
+from plasticity_jax.analysis import facts, figures, others, page, results, style, tables
 from plasticity_jax.analysis import groups as grouping
 
 __all__ = ["text", "write"]
@@ -75,8 +75,9 @@ def _sections(folder, variants, groups, summary, differences, drawings):
     """The sections of the page, from top to bottom."""
     kind = grouping.score(groups)
     table = f"Final {kind} in the first and in the last task that have one, their difference, and online {kind} over "
-    table += f"all tasks. {tables.measured(summary)}"
-    paired = f"Differences, paired by seed. {tables.measured(differences)}"
+    edges, paired_edges = tables.measured(summary), tables.measured(differences)
+    table += f"all tasks. {edges}"
+    paired = f"Differences, paired by seed. {paired_edges if paired_edges != edges else ''}"
     yield page.section("Warnings", page.bullets(facts.warnings(variants, groups), "warnings"))
     yield page.section(
         "Variants",
@@ -85,7 +86,8 @@ def _sections(folder, variants, groups, summary, differences, drawings):
         page.paragraph(tables.unpaired(groups)),
     )
     shown = [page.figure(d.name, (folder / "figures" / f"{d.name}.svg").read_bytes(), d.caption) for d in drawings]
-    yield page.section("Figures", *(shown or ["<p>Nothing to draw yet.</p>"]))
+    shown = [*shown, page.paragraph(others.undrawn(groups))] if shown else ["<p>Nothing to draw yet.</p>"]
+    yield page.section("Figures", *shown)
     names = list(variants)
     yield page.section(
         "What was run",

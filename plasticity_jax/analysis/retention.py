@@ -31,6 +31,7 @@ def draw(groups):
     curves = []
     for axis, (group, values) in zip(axes.flat, found, strict=False):
         curves += _panel(axis, group, values)
+        axis.set_title(style.wrapped(group.label, columns))
     for axis in axes.flat[len(found) :]:
         axis.remove()
     for row in axes:
@@ -47,7 +48,6 @@ def _panel(axes, group, values):
         line, name = values.isel(group=task).dropna("task", how="all"), f"inputs of task {task + 1}"
         curves += drawing.line(axes, i, group, line, line["task"] + 1, "task", NAME, name, label=name)
     style.count(axes, group.done, "task")
-    axes.set_title(group.label)
     return curves
 
 

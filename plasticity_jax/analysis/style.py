@@ -5,12 +5,27 @@ Nothing here touches matplotlib's global state: figures are made without pyplot,
 
 import io
 import math
+import textwrap
 
-__all__ = ["context", "count", "grid", "legend", "line", "mark_chance", "png", "share", "spread", "svg"]
+__all__ = [
+    "context",
+    "count",
+    "grid",
+    "legend",
+    "line",
+    "mark",
+    "mark_chance",
+    "png",
+    "share",
+    "spread",
+    "svg",
+    "wrapped",
+]
 
 # Okabe and Ito (2008) without yellow, ordered so that neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
+TITLE_LENGTH = 90  # characters of all titles side by side
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 SETTINGS = {
@@ -78,9 +93,19 @@ def count(axes, last, label):
     axes.set_xlabel(label)
 
 
+def mark(axes, y, label):
+    """A thin grey line at a number that others are judged by."""
+    axes.axhline(y, color="#777777", linewidth=0.9, linestyle=(0, (1, 2)), label=label)
+
+
 def mark_chance(axes, classes):
     """A line at the accuracy of guessing."""
-    axes.axhline(1 / classes, color="#777777", linewidth=0.9, linestyle=(0, (1, 2)), label=f"chance (1/{classes})")
+    mark(axes, 1 / classes, f"chance (1/{classes})")
+
+
+def wrapped(title, columns):
+    """A title in lines that fit a panel, where so many panels stand side by side."""
+    return textwrap.fill(title, TITLE_LENGTH // max(2, columns))
 
 
 def share(panels):

@@ -30,15 +30,18 @@ def summary(groups):
 
 
 def differences(groups):
-    """One record per group that has a reference with as many tasks: group minus reference, paired by seed."""
+    """One record per group that has a reference with the same tasks: group minus reference, paired by seed."""
     kind = grouping.score(groups)
-    return [_difference(a, b, kind) for a, b in _pairs(groups) if not _lengths_differ(a, b)]
+    return [_difference(a, b, kind) for a, b in _pairs(groups) if not _apart(a, b)]
 
 
 def unpaired(groups):
-    """A sentence on the groups that have no row of differences because they have other tasks, "" without any."""
-    alone = [f"{a.label} ({a.tasks}; {b.label} has {b.tasks})" for a, b in _pairs(groups) if _lengths_differ(a, b)]
-    return f"Not compared, because their numbers of tasks differ: {', '.join(alone)}." if alone else ""
+    """Sentences on the groups that have no row of differences because they have other tasks, "" without any."""
+    alone = {}
+    for a, b in _pairs(groups):
+        for what, mine, theirs in _apart(a, b)[:1]:
+            alone.setdefault(what, []).append(f"{a.label} ({mine}; {b.label} has {theirs})")
+    return " ".join(f"Not compared, because their {what} differ: {', '.join(who)}." for what, who in alone.items())
 
 
 def measured(records):
@@ -163,9 +166,11 @@ def _pairs(groups):
     return [(a, b) for a, b in pairs if b is not None]
 
 
-def _lengths_differ(a, b):
-    """Whether two groups that have begun were asked for different numbers of tasks: their tasks are then others."""
-    return bool(a.tasks and b.tasks and a.tasks != b.tasks)
+def _apart(a, b):
+    """Why the tasks of two groups are others, [(what differs, of a, of b)]; what one of them lacks is no reason."""
+    reasons = [("data", a.named("data"), b.named("data")), ("streams", a.named("stream"), b.named("stream"))]
+    reasons += [("numbers of tasks", a.tasks, b.tasks)]
+    return [(what, mine, theirs) for what, mine, theirs in reasons if mine and theirs and mine != theirs]
 
 
 def _shared(final):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fake_results import metrics, write_variant
 
-from plasticity_jax.analysis import catalogue, figures, groups, results
+from plasticity_jax.analysis import catalogue, figures, groups, others, report, results
 
 
 def _drawn(folder):
@@ -36,6 +36,78 @@ def test_axes_are_logarithmic_where_values_span_decades_and_panels_of_one_label_
     assert {axes.get_yscale() for axes in drawing.figure.axes} == {scale}
     ((low, high),) = {axes.get_ylim() for axes in drawing.figure.axes}
     assert low < 1.0 and high > largest  # no line lies on the frame
+
+
+def test_metrics_of_own_diagnostics_are_drawn_or_named(tmp_path):
+    """A number for each task; for each task and layer, also inside tasks; and what has another dimension."""
+    dataset = metrics(0.1, seeds=[0, 1]).isel(layer=slice(0, 2))
+    dataset["mine"] = dataset["final_loss"] + 1
+    dataset["largest"] = dataset["srank"]
+    dataset["inside"] = dataset["srank"] * (dataset["online_loss"] * 0 + 1)
+    dataset["scores"] = (("run", "task", "probe_step"), np.ones((2, 6, 3)))
+    dataset["stable_rank"] = dataset["srank"]
+    dataset["empty"] = dataset["mine"] * np.nan
+    write_variant(tmp_path / "a", dataset)
+    write_variant(tmp_path / "b", dataset.drop_vars(["mine", "largest"]))
+    drawn = {d.name: d for d in _drawn(tmp_path)}
+    (panel,) = drawn["other"].figure.axes
+    assert panel.get_title() == panel.get_ylabel() == "mine" and len(panel.lines) == 1
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), dataset["mine"].mean("run"), rtol=1e-6)
+    panels = {axes.get_title(): axes for axes in drawn["other_layers"].figure.axes}
+    assert list(panels) == ["inside, fc0", "inside, fc1", "largest, fc0", "largest, fc1"]
+    np.testing.assert_allclose(panels["inside, fc1"].lines[1].get_ydata(), dataset["srank"][..., 1].mean("run"))
+    assert others.undrawn(groups.split(results.load(tmp_path))) == "In metrics.zarr, not drawn: scores, stable_rank."
+    assert "not drawn: scores, stable_rank." in report.write(tmp_path).read_text(encoding="utf-8")
+
+
+def test_own_metrics_of_many_layers_are_maps_beside_numbers_of_none(tmp_path):
+    deep = _deep(9)
+    deep["largest"], deep["mine"] = deep["spectral_norm"], deep["final_loss"]
+    write_variant(tmp_path / "a", deep)
+    drawn = {d.name: d for d in _drawn(tmp_path)}
+    assert drawn["other_layers"].figure.axes[0].images and drawn["other"].figure.axes[0].lines
+    assert "not drawn" not in report.write(tmp_path).read_text(encoding="utf-8")
+
+
+def _overlap(seeds_with_numbers):
+    """Metrics of eight seeds, of which so many have dormant units in each task."""
+    dataset = metrics(0.1).isel(layer=slice(0, 1))
+    values = np.tile(0.1 * np.arange(8)[:, None, None], (1, 6, 1))
+    for task, seeds in enumerate(seeds_with_numbers):
+        values[seeds:, task] = np.nan
+    return dataset.assign(dormant_overlap=(("run", "task", "layer"), values))
+
+
+def test_points_of_fewer_than_half_of_the_seeds_are_left_out(tmp_path):
+    write_variant(tmp_path / "a", _overlap([8, 4, 3, 8, 1, 0]))
+    drawing = next(d for d in _drawn(tmp_path) if d.name == "changes")
+    (panel,) = drawing.figure.axes
+    assert panel.lines[0].get_xdata().tolist() == [1, 2, 4]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), [0.35, 0.15, 0.35], rtol=1e-6)
+    assert drawing.caption.endswith("Points that rest on fewer than half of the seeds are left out: 2.")
+    assert "mean over 4 to 8 seeds" in drawing.caption
+    assert [(c["n"], np.isfinite(c["mean"])) for c in drawing.curves] == [
+        *((8, True), (4, True), (3, False), (8, True), (1, False))
+    ]
+
+
+def test_a_panel_without_enough_seeds_is_empty_and_a_map_has_a_gap(tmp_path):
+    few = _overlap([3] * 6)
+    few["spectral_norm"] = few["dormant_overlap"] + 1
+    write_variant(tmp_path / "few", few)
+    drawn = {d.name: d for d in _drawn(tmp_path)}
+    assert not drawn["changes"].figure.axes[0].lines and not drawn["weights"].figure.axes[0].lines
+    assert "Lines" not in drawn["changes"].caption
+    deep = _deep(9)
+    deep = deep.isel(run=[0, 1, 0, 1, 0]).assign_coords(seed=("run", range(5)))
+    deep["spectral_norm"][2:, :, 4] = np.nan
+    deep["preactivation_mean"][2:, :, 0] = np.nan
+    write_variant(tmp_path / "deep" / "a", deep)
+    drawn = {d.name: d for d in _drawn(tmp_path / "deep")}
+    (image,) = drawn["weights"].figure.axes[0].images
+    assert np.isnan(np.ma.filled(image.get_array(), np.nan)).all(1).tolist() == [layer == 4 for layer in range(9)]
+    assert "are left out: 6." in drawn["weights"].caption
+    assert np.isnan(drawn["preactivation_mean"].figure.axes[0].lines[0].get_ydata()).all()
 
 
 def test_long_names_of_layers_have_a_line_of_their_own(tmp_path):

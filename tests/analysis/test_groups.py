@@ -17,6 +17,12 @@ def test_groups_are_variants_times_grid_points(troubled):
     assert "learning_rate 0.01" in found[1].label and "strength 0" in found[1].label
 
 
+def test_without_other_variants_a_grid_point_goes_by_its_settings(troubled):
+    (first, *_) = groups.split({"grid": results.load(troubled)["grid"]})
+    assert first.label == "strength 0, learning_rate 0.01"
+    assert groups.split({"adam": results.load(troubled)["adam"]})[0].label == "adam"
+
+
 def test_runs_that_diverged_are_named_and_do_not_count(troubled):
     adam = groups.split(results.load(troubled))[0]
     assert adam.excluded == {"seed 3": "diverged in task 3"}

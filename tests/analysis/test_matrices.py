@@ -69,6 +69,22 @@ def test_heat_maps_have_one_scale_and_leave_out_what_does_not_count(found):
     assert (first["variant"], first["task"], first["place"], first["example"], first["cluster"]) == ("adam", 2, 0, 0, 0)
 
 
+def test_the_run_of_a_heat_map_is_named(found):
+    other = found[1]._replace(data=found[1].data.isel(run=slice(1, None)))
+    assert "of one run (seed 0)" in interference.draw(found).caption
+    assert "of one run (adam: seed 0; other: seed 1)" in interference.draw([found[0], other]).caption
+
+
+def test_titles_of_heat_maps_keep_clear_of_each_other_and_of_the_colour_bar(found):
+    point = {"optimizer.learning_rate": 3e-4, "optimizer.b2": 0.999, "interventions.l2.strength": 1e-4}
+    figure = interference.draw([group._replace(settings=point) for group in found]).figure
+    figure.draw_without_rendering()
+    titles = [axis.title.get_window_extent() for axis in figure.axes if axis.images]
+    bar = figure.axes[-1].get_tightbbox()
+    for left, right in zip(titles, [*titles[1:], bar], strict=True):
+        assert left.x1 < right.x0 or left.y0 > right.y1
+
+
 def test_lines_are_means_over_runs_at_the_distances(found):
     _, figure, _, records = landscape.draw(found)
     titles = [axis.get_title() for axis in figure.axes]

@@ -4,6 +4,7 @@ import itertools
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -147,6 +148,12 @@ def test_variants_with_few_seeds_share_one_warning(tmp_path):
         write_variant(tmp_path / name, metrics(0.1, seeds=list(seeds), small=True))
     told = [line for line in report.text(tmp_path).splitlines() if "below 5 seeds" in line]
     assert [line.partition(";")[0] for line in told] == ["warning: b: 1 seed", "warning: a, c: 2 seeds"]
+    (told,) = (line for line in report.text(tmp_path / "a").splitlines() if "below 5 seeds" in line)
+    assert told.startswith("warning: a: 2 seeds")
+    for name in "bd":
+        shutil.rmtree(tmp_path / name)
+    (told,) = (line for line in report.text(tmp_path).splitlines() if "below 5 seeds" in line)
+    assert told.startswith("warning: all: 2 seeds")
 
 
 def test_one_task_gives_a_report_without_changes(tmp_path):
@@ -248,6 +255,26 @@ def test_probes_are_drawn_where_they_were_measured(tmp_path):
         np.testing.assert_allclose(line.get_ydata(), np.linspace(2.0, last, 3), rtol=1e-6)
 
 
+def test_losses_of_probes_stand_beside_those_of_the_best_constants(tmp_path):
+    """Both figures of them, in each panel; 0.5 and 0.4 in two variants."""
+    for name, constants in {"a": 0.5, "b": 0.4}.items():
+        dataset = metrics(0.1, seeds=[0, 1], small=True).assign_coords(target=[0], probe_step=[0, 10])
+        curve = (("run", "task", "target", "probe_step"), np.ones((2, 6, 1, 2)))
+        dataset = dataset.assign(probe_curve=curve, probe_curve_fresh=curve)
+        dataset["probe_loss"] = dataset["probe_loss_carried"] = dataset["final_loss"]
+        write_variant(tmp_path / "without" / name, dataset)
+        write_variant(tmp_path / name, dataset.assign(probe_baseline=dataset["final_loss"] * 0 + constants))
+    drawings = {d.name: d for d in figures.draw(found(tmp_path))}
+    for name, panels in {"probe": 2, "probe_curves": 3}.items():
+        marks = [line for axes in drawings[name].figure.axes for line in axes.lines if "constants" in line.get_label()]
+        assert len(drawings[name].figure.axes) == len(marks) == panels
+        assert {line.get_label() for line in marks} == {"best constants (0.45)"}
+        np.testing.assert_allclose([line.get_ydata() for line in marks], 0.45, rtol=1e-6)
+        assert "Grey line: the loss of the best constants" in drawings[name].caption
+    without = {d.name: d for d in figures.draw(found(tmp_path / "without"))}
+    assert "Grey line" not in without["probe"].caption and len(without["probe"].figure.axes[0].lines) == 2
+
+
 @pytest.mark.parametrize("tasks", [1, 2, 7, 15, 50, 237, 3000])
 def test_tasks_are_counted_from_one(tasks):
     _, axes = style.grid(1, 1)
@@ -263,6 +290,19 @@ def test_legends_lie_outside_the_panels(sweep):
         box = legend.get_window_extent()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= drawing.figure.bbox.x1
         assert not any(axes.get_tightbbox().overlaps(box) for axes in drawing.figure.axes)
+
+
+def test_labels_of_axes_fit_their_panels():
+    with style.context():
+        figure, ((axes,),) = style.grid(1, 1)
+        axes.plot([0, 1], label="adam")
+        axes.set(xlabel="task", title="a")
+        style.legend(figure)
+        for label in {metric.label for _, *panels in figures.FIGURES.values() for metric in panels}:
+            axes.set_ylabel(label)
+            figure.draw_without_rendering()
+            box = axes.yaxis.label.get_window_extent()
+            assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, label
 
 
 def test_neighbouring_colours_differ_in_lightness():

@@ -50,6 +50,36 @@ def test_a_task_that_some_runs_lack_is_no_edge(tmp_path):
     assert (record["first"], record["last"]) == (1, 5)
 
 
+def test_tasks_are_named_once_where_all_tables_have_the_same(tmp_path):
+    for name in ("a", "b"):
+        write_variant(tmp_path / name, metrics(0.1, small=True))
+    page, text = report.write(tmp_path).read_text(encoding="utf-8"), report.text(tmp_path)
+    assert page.count("that have a final score") == text.count("that have a final score") == 1
+
+
+@pytest.mark.parametrize(("block", "plural"), [("data", "data"), ("stream", "streams")])
+def test_variants_of_other_data_are_not_compared(tmp_path, block, plural):
+    """Neither are those of another stream; other settings of one stream are what is compared."""
+    own = {"digits": {"stream__fraction": 0.5}, "plain": {}, "same": {}}
+    for name, settings in (own | {"other": {f"{block}__name": "elsewhere"}}).items():
+        write_variant(tmp_path / name, metrics(0.1, small=True), **settings)
+    (tmp_path / "sweep.json").write_text('{"variants": ["plain", "other", "digits", "same"]}')
+    assert [r["variant"] for r in tables.differences(_found(tmp_path))] == ["digits", "same"]
+    name = {"data": "digits", "stream": "random_labels"}[block]
+    note = f"Not compared, because their {plural} differ: other (elsewhere; plain has {name})."
+    warned = f"Variants differ in {block}: {name} (plain, digits, same); elsewhere (other). They learn other things"
+    page, text = report.write(tmp_path).read_text(encoding="utf-8"), report.text(tmp_path)
+    assert note in page and note in text and warned in page and f"warning: {warned}" in text
+    assert "Variants differ" not in report.text(tmp_path / "other")
+
+
+def test_a_variant_without_configuration_is_compared(tmp_path):
+    for name in ("a", "b"):
+        write_variant(tmp_path / name, metrics(0.1, small=True))
+    (tmp_path / "b" / "config.json").unlink()
+    assert len(tables.differences(_found(tmp_path))) == 1 and "Variants differ" not in report.text(tmp_path)
+
+
 def test_variants_of_other_lengths_are_not_compared(tmp_path):
     for name, tasks in {"plain": 6, "scratch": 1, "other": 6}.items():
         write_variant(tmp_path / name, metrics(0.1, tasks=tasks, small=True))
