@@ -182,6 +182,16 @@ def test_metric_names_are_unique_and_documented(toy):
     assert set(rows) == set(names) | BY_THE_TRAINER
 
 
+def test_documented_families_have_their_metrics(toy):
+    """Those that are on by default, and after them those that are off."""
+    on, off = DOCS.read_text().split("## What they are")[0].split("Off by default")
+    for text, names in ((on, set(DIAGNOSTICS) - set(COSTLY)), (off, set(COSTLY))):
+        families = dict(re.findall(r"^- `(\w+)`: ((?:`\w+`,?\s+)+)", text, re.MULTILINE))
+        assert set(families) == names
+        for name, metrics in families.items():
+            assert sorted(re.findall(r"\w+", metrics)) == sorted(_make(toy, name).dims), name
+
+
 def test_every_documented_metric_has_a_formula_a_source_and_a_cost():
     header, _, *rows = re.findall(r"^\|(.+)\|$", DOCS.read_text(), re.MULTILINE)
     columns = [cell.strip() for cell in header.split("|")]
