@@ -17,7 +17,8 @@ which draws all slow bits anew at each boundary, as the source's other generator
 learning rate was chosen by hand for the plain variant, on these seeds.
 
 Expect of `:laptop`, explained variance, seeds 0-3, mean ± half of the 95% interval over seeds (Student t); the change
-is from tasks 1 to 5 to tasks 26 to 30, seed by seed:
+is from tasks 1 to 5 to tasks 26 to 30, seed by seed (`scripts/report.py results/slowly_changing
+--metric=explained_variance --tasks=1-5 --tasks=26-30` prints it):
 
     variant     task 1           tasks 1-5        tasks 26-30      change           all tasks
     plain       0.956 ± 0.029    0.950 ± 0.051    0.880 ± 0.089   -0.070 ± 0.071    0.876 ± 0.070

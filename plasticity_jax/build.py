@@ -8,7 +8,6 @@ annotations are their types.
 import collections
 import copy
 import hashlib
-import importlib
 import inspect
 import itertools
 import json
@@ -224,15 +223,7 @@ def resolve(path, name, registry):
     if ":" not in name:
         check.known(path, name, registry)
         return registry[name]
-    module, _, factory = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{path}={name!r} cannot be imported: {error}. Is the module on PYTHONPATH?") from error
-    if not hasattr(found, factory):
-        near = check.nearest(factory, vars(found))
-        raise ValueError(f"{path}={name!r}, but {module} has no {factory!r}.{near}")
-    return getattr(found, factory)
+    return check.imported(path, name)
 
 
 def _grid(config):

@@ -5,13 +5,26 @@ plain floats at every point of the grid, so nothing escapes.
 """
 
 import difflib
+import importlib
 import math
 import types
 import typing
 
 import jax
 
-__all__ = ["at_least", "between", "finite", "fixed", "fraction", "known", "nearest", "positive", "typed", "whole"]
+__all__ = [
+    "at_least",
+    "between",
+    "finite",
+    "fixed",
+    "fraction",
+    "imported",
+    "known",
+    "nearest",
+    "positive",
+    "typed",
+    "whole",
+]
 
 
 def at_least(name, value, low):
@@ -91,3 +104,15 @@ def typed(path, value, hint):
         names = " or ".join(sorted(kind.__name__ for kind in kinds))
         raise ValueError(f"{path}={value!r} is of type {type(value).__name__}, but it must be of type {names}.")
     return value
+
+
+def imported(path, name):
+    """What `package.module:factory` names, or a ValueError that says which part of it there is not."""
+    module, _, factory = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{path}={name!r} cannot be imported: {error}. Is the module on PYTHONPATH?") from error
+    if not hasattr(found, factory):
+        raise ValueError(f"{path}={name!r}, but {module} has no {factory!r}.{nearest(factory, vars(found))}")
+    return getattr(found, factory)

@@ -105,7 +105,8 @@ def load_data(config):
     """The data set that a configuration names, or a ValueError for settings that its loader does not know."""
     block = complete({"data": config["data"]} if "data" in config else {})["data"]
     name, place = block.pop("name"), block.pop("dir")
-    check.known("data.name", name, host_data.NAMES)
+    if ":" not in str(name):
+        check.known("data.name", name, host_data.NAMES)
     if not isinstance(place, str):
         raise ValueError(f"data.dir={place!r}, but it must be the name of a folder.")
     return host_data.load(name, place or None, **block)

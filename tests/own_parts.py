@@ -2,9 +2,28 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from plasticity_jax import tree
 from plasticity_jax.base import Intervention
+
+X, Y = np.zeros((6, 4, 4, 1), np.uint8), np.array([0, 1, 2, 0, 1, 2], np.int64)
+
+
+def images(kind="right", count=6):
+    """A loader of six images of three classes, or of something that is wrong."""
+    part = {"x": X[:count], "y": Y[:count]}
+    return {
+        "right": {"train": part, "test": {"x": X[:2], "y": [4, 0]}},
+        "one part": {"train": part},
+        "no dict": [part],
+        "floats": {"train": {**part, "x": part["x"] / 255}, "test": part},
+        "flat": {"train": {**part, "x": X.reshape(6, 16)}, "test": part},
+        "labels": {"train": part, "test": {**part, "y": Y[:2]}},
+        "negative": {"train": {**part, "y": Y - 1}, "test": part},
+        "shares": {"train": {**part, "y": Y / 2}, "test": part},
+        "sizes": {"train": part, "test": {**part, "x": np.zeros((6, 5, 4, 1), np.uint8)}},
+    }[kind]
 
 
 def noisy(network, strength: float = 0.1):

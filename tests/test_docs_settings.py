@@ -5,14 +5,13 @@ import inspect
 import re
 
 import chex
-import jax
 import numpy as np
 import pytest
-from small_runs import ROOT, config
+from small_runs import ROOT
 
-from plasticity_jax.build import DEFAULTS, REGISTRIES, build, complete, spec_of
+from plasticity_jax.build import DEFAULTS, REGISTRIES, complete
 from plasticity_jax.host import data
-from plasticity_jax.streams import STREAMS
+from plasticity_jax.run import load_data
 
 TEXT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 WITH_SETTINGS = ("head", "optimizer", "schedule")  # whose tables are here; docs/networks.md and docstrings have others
@@ -97,31 +96,13 @@ def test_data_sets_and_their_sizes():
 
 
 def test_data_of_ones_own(tmp_path, monkeypatch):
-    """The stream of the last section has the tasks that `random_labels` has of the same data."""
+    """The loader of the last section reads back what was written."""
     [code] = re.findall(r"```python\n(.*?)```", TEXT, re.S)
     (tmp_path / "docs_own_images.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    synthetic = data.load("synthetic", images=40, test_images=10, height=4, width=4, classes=4)
-    parts = synthetic.arrays.items()
+    made = data.load("synthetic", images=40, test_images=10, height=4, width=4, classes=4)
+    parts = made.arrays.items()
     np.savez(tmp_path / "images.npz", **{f"{part}_{name}": a for part, found in parts for name, a in found.items()})
-    block = {"images": 32, "batch": 8, "steps": 30}
-    own = {"name": "docs_own_images:own_images", "file": str(tmp_path / "images.npz"), **block}
-    none = data.load("none")
-    given = {**config(diagnostics={"probe": {"inputs": 32, "batch": 8}}), "data": {"name": "none"}, "stream": own}
-    plan = build(given, spec_of(none.arrays, none.classes))
-    assert plan.lengths == (30, 30, 30)
-
-    def batches(stream, arrays):
-        def run(key, arrays):
-            state = stream.init(key, arrays)
-            later = stream.advance(jax.random.fold_in(key, 1), state, arrays)
-            return stream.sample(key, later, arrays, 3), stream.evaluate(later, arrays, "train")
-
-        return jax.jit(run)(jax.random.key(0), arrays)
-
-    from docs_own_images import own_images
-
-    spec = spec_of(synthetic.arrays, synthetic.classes)
-    found = batches(own_images(own["file"], **block), none.arrays)
-    chex.assert_trees_all_equal(found, batches(STREAMS["random_labels"](spec, **block), synthetic.arrays))
-    assert found[0]["x"].shape == (8, 4, 4, 1)
+    found = load_data({"data": {"name": "docs_own_images:own_images", "file": str(tmp_path / "images.npz")}})
+    assert (found.classes, found.name) == (4, "docs_own_images:own_images")
+    chex.assert_trees_all_equal(found.arrays, made.arrays)

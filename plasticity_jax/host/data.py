@@ -10,6 +10,7 @@
     digits         8x8 UCI digits, which scikit-learn carries
     synthetic      made up here: one pattern per class, and noise
     none           one black pixel, for streams that make their own inputs
+    module:loader  one's own: a function of its settings that returns the arrays of a `Dataset`
 
 Of several copies the one that `scripts/fetch_data.py` writes, named first, is read. N images of H x W in C channels.
 """
@@ -26,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plasticity_jax.check import nearest
+from plasticity_jax.check import imported, nearest
 from plasticity_jax.host import formats
 from plasticity_jax.host.formats import DataError
 
@@ -95,7 +96,7 @@ def load(name, folder=None, **options):
     """Read a data set.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `NAMES`, or `package.module:loader`.
       folder: where the data sets are; see the module's docstring for the default.
       **options: of `synthetic`: images, test_images, height, width, channels, classes, seed; of `cifar100`: labels,
         "fine" (the default) or "coarse".
@@ -104,7 +105,8 @@ def load(name, folder=None, **options):
       a `Dataset`.
 
     Raises:
-      DataError: a file is missing or damaged; the message names it, what is wrong and the command that mends it.
+      DataError: a file is missing or damaged; the message names it, what is wrong and the command that mends it. Or
+        one's own loader returns something else than a `Dataset` holds.
       ValueError: an unknown name or option.
 
     Example:
@@ -112,19 +114,45 @@ def load(name, folder=None, **options):
       >>> tiny.arrays["train"]["x"].shape, tiny.arrays["train"]["y"].dtype.name
       ((20, 4, 4, 1), 'int32')
     """
+    if ":" in name:
+        loader = imported("data.name", name)
+        _check_options(name, options, list(inspect.signature(loader).parameters))
+        return _judged(name, loader(**options))
     if name not in _LOADERS:
         raise ValueError(f"no data set is called {name!r}.{nearest(name, NAMES)} There are {', '.join(NAMES)}.")
     loader = _LOADERS[name]
-    known = [p.name for p in inspect.signature(loader).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for option in options:
-        if option not in known:
-            allowed = ", ".join(known) or "none"
-            raise ValueError(f"{name} has no option {option!r}.{nearest(option, known)} It takes {allowed}.")
+    keyword_only = [p.name for p in inspect.signature(loader).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    _check_options(name, options, keyword_only)
     folder = data_folder(folder)
     try:
         return loader(name, folder, **options)
     except DataError as error:
         raise DataError(f"{error}. To mend it: {_remedy(name, folder)}") from error
+
+
+def _check_options(name, options, known):
+    for option in options:
+        if option not in known:
+            allowed = ", ".join(known) or "none"
+            raise ValueError(f"{name} has no option {option!r}.{nearest(option, known)} It takes {allowed}.")
+
+
+def _judged(name, arrays):
+    """The Dataset of arrays that come from elsewhere, or a DataError for what no stream could use."""
+    for part in ("train", "test"):
+        try:
+            x, y = (np.asarray(arrays[part][axis]) for axis in "xy")
+        except (KeyError, TypeError, IndexError):
+            raise DataError(f'{name} must return {{"train": {{"x": ..., "y": ...}}, "test": the same}}.') from None
+        if x.dtype != np.uint8 or x.ndim != 4 or not len(x):
+            raise DataError(f"{name}: {part} x is {x.dtype} {list(x.shape)}, but it must be uint8 [N, H, W, C].")
+        if not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1] or y.min() < 0:
+            raise DataError(f"{name}: {part} y is {y.dtype} {list(y.shape)}, but it must be a class from 0 for each x.")
+    sizes = [np.shape(arrays[part]["x"])[1:] for part in ("train", "test")]
+    if sizes[0] != sizes[1]:
+        raise DataError(f"{name}: images for training are {list(sizes[0])}, those for test {list(sizes[1])}.")
+    parts = {p: {"x": np.asarray(a["x"]), "y": np.asarray(a["y"]).astype(np.int32)} for p, a in arrays.items()}
+    return Dataset(parts, 1 + max(int(part["y"].max()) for part in parts.values()), name, {})
 
 
 def data_folder(folder=None):
