@@ -28,12 +28,14 @@ def fitting(outputs, memory_gb):
     5
     """
     inputs = jax.tree.leaves(outputs)[0].shape[0]
-    gb_each = 1e-9 * COPIES * 4 * tree.size(outputs) / inputs
-    if gb_each > memory_gb:
+    bytes_each = COPIES * 4 * tree.size(outputs) / inputs
+    most = int(memory_gb * 1e9 / bytes_each)
+    if most < 1:
         raise DoesNotFit(
-            f"The activations of one evaluation input take {gb_each:.2g} GB, but memory_gb={memory_gb:.3g}: raise it."
+            f"The activations of one evaluation input take {bytes_each / 1e9:.2g} GB, but memory_gb={memory_gb:.3g}: "
+            "raise it."
         )
-    return min(inputs, int(memory_gb / gb_each))
+    return min(inputs, most)
 
 
 def split(batch, size):

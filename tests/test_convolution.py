@@ -83,6 +83,7 @@ def test_under_vmap_scan_and_both_orders_of_transformation():
     close(scanned, expected)
 
 
+@pytest.mark.slow
 def test_types():
     for name, dtype in (("winograd 3x3", jnp.bfloat16), ("summed taps", jnp.float16)):
         x, kernel = operands(name, dtype)[0]

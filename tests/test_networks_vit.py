@@ -112,6 +112,7 @@ def test_positions_tell_patches_apart():
         ),
     ],
 )
+@pytest.mark.slow
 def test_wiring(settings):
     net = small(**settings)
     assert_wired(net, jax.jit(net.init)(KEYED), IMAGES, KEYED)

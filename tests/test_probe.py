@@ -237,6 +237,7 @@ def sloping_network(values):
 @pytest.mark.parametrize(
     "values", [pytest.param(np.zeros(CLASSES), marks=pytest.mark.slow), np.array([3.0, -2.0, 50.0])]
 )
+@pytest.mark.slow
 def test_targets_move_with_the_mean_prediction(values):
     """A constant network differs from a + wave by the wave alone, wherever its constant is."""
     job = Job()

@@ -117,6 +117,7 @@ class TestClassIncremental:
                     for y, came in zip(batch["y"].tolist(), batch["task"].tolist(), strict=True)
                 )
 
+    @pytest.mark.slow
     def test_images_of_a_class_stay_and_orders_differ_by_seed(self):
         data, stream = arrays(), self.make(per_class=6)
         first, second, _ = (set(seen(stream, state, data)[0]) for state in states(stream, 3, data))
@@ -164,6 +165,7 @@ class TestClassIncremental:
             stream.steps(20)
         assert class_incremental({"train": shape, "test": shape, "classes": 100}, steps=7).steps(3) == 7
 
+    @pytest.mark.slow
     def test_only_training_batches_are_augmented(self):
         data = arrays()
         data["train"]["x"] = jax.random.randint(KEY, (140, 6, 6, 1), 0, 256).astype(jnp.uint8)

@@ -102,6 +102,7 @@ def test_online_plasticity_is_what_an_update_takes_off_the_loss_of_its_batch():
     assert_close(raw(jax.jit(never.run_segment)(state, arrays(), clock())[0]), raw(after))
 
 
+@pytest.mark.slow
 def test_weights_of_a_ragged_batch_count():
     net, tx = network(), optax.sgd(0.1)
     variables = net.init(KEY)
