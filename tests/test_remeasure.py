@@ -64,7 +64,7 @@ def test_before_training_the_distance_from_the_start_is_zero(trained):
 
 @pytest.mark.slow
 def test_tasks_and_folders_that_are_not_there_are_named(trained, tmp_path):
-    with pytest.raises(FolderError, match=r"no checkpoint at the end of task 7; it has those of the tasks \[0, 1\]"):
+    with pytest.raises(FolderError, match=r"end of task 7, counted from 0; it has those of the tasks \[0, 1\]"):
         remeasure(trained, {"weights": {}}, 7)
     with pytest.raises(FolderError, match=r"holds no config\.json"):
         remeasure(tmp_path, {"weights": {}})
