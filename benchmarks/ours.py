@@ -187,9 +187,16 @@ def online(config, turns=40):
     """
 
     def bare(network, objective, segment_steps, **settings):
-        nothing = lambda key, step, variables, batch, before: ()  # noqa: E731
-        loss = lambda diverged, found, gained: {"online_loss": found["loss"].mean()}  # noqa: E731
-        return Online(segment_steps, lambda snapshot: {"loss": snapshot.loss}, nothing, loss)
+        def step(snapshot):
+            return {"loss": snapshot.loss}
+
+        def look(key, step, variables, batch, before):
+            return ()
+
+        def segment(diverged, found, gained):
+            return {"online_loss": found["loss"].mean()}
+
+        return Online(segment_steps, step, look, segment)
 
     programs = {"bare": bare, "metrics": train.online, "copies": _copied}
     kinds, found = {}, {name: [] for name in programs}
