@@ -14,7 +14,7 @@ def images(kind="right", count=6):
     """A loader of six images of three classes, or of something that is wrong."""
     part = {"x": X[:count], "y": Y[:count]}
     return {
-        "right": {"train": part, "test": {"x": X[:2], "y": [4, 0]}},
+        "right": {"train": part, "test": {"x": X[:2], "y": [4, 0]}, "more": "that no stream asks for"},
         "one part": {"train": part},
         "no dict": [part],
         "floats": {"train": {**part, "x": part["x"] / 255}, "test": part},

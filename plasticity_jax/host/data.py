@@ -139,6 +139,7 @@ def _check_options(name, options, known):
 
 def _judged(name, arrays):
     """The Dataset of arrays that come from elsewhere, or a DataError for what no stream could use."""
+    parts = {}
     for part in ("train", "test"):
         try:
             x, y = (np.asarray(arrays[part][axis]) for axis in "xy")
@@ -148,10 +149,10 @@ def _judged(name, arrays):
             raise DataError(f"{name}: {part} x is {x.dtype} {list(x.shape)}, but it must be uint8 [N, H, W, C].")
         if not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1] or y.min() < 0:
             raise DataError(f"{name}: {part} y is {y.dtype} {list(y.shape)}, but it must be a class from 0 for each x.")
-    sizes = [np.shape(arrays[part]["x"])[1:] for part in ("train", "test")]
-    if sizes[0] != sizes[1]:
-        raise DataError(f"{name}: images for training are {list(sizes[0])}, those for test {list(sizes[1])}.")
-    parts = {p: {"x": np.asarray(a["x"]), "y": np.asarray(a["y"]).astype(np.int32)} for p, a in arrays.items()}
+        parts[part] = {"x": x, "y": y.astype(np.int32)}
+    train, test = (list(parts[part]["x"].shape[1:]) for part in ("train", "test"))
+    if train != test:
+        raise DataError(f"{name}: images for training are {train}, those for test {test}.")
     return Dataset(parts, 1 + max(int(part["y"].max()) for part in parts.values()), name, {})
 
 
